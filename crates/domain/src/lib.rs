@@ -1,0 +1,1 @@
+//! Types with meaning and no IO: ids, messages, rankings, policies, and the Engine trait.

@@ -1,0 +1,1 @@
+//! The Llama family on CPUs, served by the forward pass of learn, with run-time adapters.

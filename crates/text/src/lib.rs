@@ -1,0 +1,1 @@
+//! Messages to tokens and back: the one tokenizer and chat template that trainer and engines share.

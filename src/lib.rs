@@ -1,0 +1,1 @@
+//! hone, the app.
