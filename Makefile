@@ -1,0 +1,89 @@
+# hone: two commands. `make run` sets everything up and serves; `make test` sets everything up and checks.
+# Each step says what it does, and does nothing when its result is already there.
+# The engine (mistralrs, about 36 CPU-minutes cold) is built once: `run` and `test` use the same profile and features.
+
+BASE      ?= smollm2-135m-instruct
+DATA      ?= hone-data
+LISTEN    ?= 127.0.0.1:8080
+# Where cargo builds; CI points it outside of the clone so that it stays warm.
+TARGET    := $(or $(CARGO_TARGET_DIR),target)
+HONE      := $(TARGET)/release/hone
+ENGINE    := --release -p hone --features mistral
+say        = @printf '\033[1m==> %s\033[0m\n'
+
+.DEFAULT_GOAL := help
+.PHONY: help run setup web build binary test test-quick fmt clippy rust engine web-test e2e deny openapi clean
+
+help:  ## list the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+run: build  ## set everything up (base model, web, release build) and serve
+	$(say) "Base model $(BASE) (downloaded once, into $(DATA)/models)"
+	$(HONE) --data $(DATA) model pull $(BASE)
+	$(say) "Serving; Ctrl-C stops"
+	$(HONE) --data $(DATA) serve --base $(BASE) --listen $(LISTEN)
+
+setup:  ## check the tools a build needs, and say how to get a missing one
+	@scripts/check-tools
+
+web: web/dist/index.html  ## build the web UI into web/dist
+
+web/node_modules/.package-lock.json: web/package.json web/package-lock.json | setup
+	$(say) "Web dependencies (npm, into web/node_modules)"
+	cd web && npm ci --no-audit --no-fund
+	@touch $@
+
+web/dist/index.html: web/node_modules/.package-lock.json $(shell find web/src web/public web/index.html web/vite.config.ts web/openapi.json 2>/dev/null)
+	$(say) "Web build"
+	cd web && npm run build
+
+build: setup web  ## the release binary with the mistralrs engine
+	$(say) "Release build with mistralrs (the first one takes about 20 minutes on two cores, later ones seconds)"
+	@$(MAKE) --no-print-directory binary
+
+binary:
+	cargo build $(ENGINE)
+
+test: fmt clippy rust web-test engine e2e  ## set up and run every check
+	$(say) "All checks passed"
+
+test-quick: fmt clippy rust web-test  ## every check that needs neither mistralrs nor a browser
+
+fmt:
+	$(say) "Format"
+	cargo fmt --all --check
+
+clippy: setup web
+	$(say) "Lints, warnings denied"
+	cargo clippy --all-targets -- -D warnings
+
+rust: setup web
+	$(say) "Rust tests (without mistralrs)"
+	cargo test
+
+web-test: web
+	$(say) "Web: types, unit tests"
+	cd web && npm run check && npm test
+
+# The adapter is linted by clippy's driver as the compiler of our crates in an ordinary build: `cargo clippy` would check
+# mistralrs's 636 packages once more from scratch.
+engine: build
+	$(say) "Engine: lints and tests of mistralrs behind the Engine trait, on the build that make run uses"
+	RUSTC_WORKSPACE_WRAPPER=clippy-driver CLIPPY_ARGS=-Dwarnings__CLIPPY_HACKERY__ cargo build $(ENGINE) --target-dir $(TARGET)
+	cargo test $(ENGINE) --test engine_mistral
+
+e2e: build
+	$(say) "Browser tests (Debian's Chromium)"
+	@scripts/ensure-chromium
+	cd web && HONE_BIN=$(abspath $(HONE)) npm run e2e
+
+openapi:  ## write the API snapshot again, and the web's types from it
+	UPDATE_OPENAPI=1 cargo test --test integration openapi
+	cd web && npm run types
+
+deny:  ## licences, duplicates and sources of dependencies (needs cargo-deny)
+	cargo deny check bans licenses sources
+
+clean:  ## remove what was built; keeps your data folder
+	cargo clean
+	rm -rf web/node_modules web/dist
