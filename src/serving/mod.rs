@@ -1,1 +1,187 @@
-//! (being built)
+//! The live policy: which one answers, how a better one takes its place under live traffic, and how many requests may
+//! be answered at once. May use: domain and any `Engine`. Knows nothing of HTTP, SQL or tensors.
+//!
+//! A request calls [`Serving::live`] once and keeps that `Arc` until its last token: no answer mixes two policies.
+//! `publish` swaps the pointer; the policy before it stays loaded, so that going back takes a pointer swap too. Older ones
+//! are unloaded when the last request that they answer drops its `Arc`.
+
+pub mod admission;
+pub mod check;
+pub mod echo;
+#[cfg(test)]
+mod tests;
+
+pub use admission::{Admission, Permit};
+pub use check::{CheckText, ServeCheck, ServeCheckLimits, ServeCheckReport};
+
+use arc_swap::ArcSwap;
+use hone_domain::ids::PolicyId;
+use hone_domain::{Engine, EngineError, LoadedPolicy, PolicyFiles};
+use serde::{Deserialize, Serialize};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A policy in memory, shared by the requests that it answers.
+pub type SharedPolicy = Arc<dyn LoadedPolicy>;
+
+/// The `[serving]` part of the configuration.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServingConfig {
+    /// Answers that are computed at once. At least 1.
+    pub running_max: usize,
+    /// Answers that may wait for their turn; one more is told to come back later.
+    pub waiting_max: usize,
+    /// How far the engine's log-probabilities may be from the trainer's.
+    pub check: ServeCheckLimits,
+}
+
+impl Default for ServingConfig {
+    fn default() -> Self {
+        Self { running_max: 4, waiting_max: 64, check: ServeCheckLimits::default() }
+    }
+}
+
+/// The engine, the live policy and the one before it. Shared by all requests.
+pub struct Serving {
+    engine: Arc<dyn Engine>,
+    // `ArcSwap` needs a sized target, so the shared policy sits in one more `Arc`.
+    live: ArcSwap<SharedPolicy>,
+    /// What `roll_back` returns to. Its lock also orders publishers; requests never take it.
+    previous: Mutex<Option<SharedPolicy>>,
+    /// One load at a time: two would need the memory of both.
+    loading: tokio::sync::Mutex<()>,
+    admission: Admission,
+    limits: ServeCheckLimits,
+}
+
+impl Serving {
+    /// Loads the first policy and serves it.
+    ///
+    /// # Errors
+    /// When it can't be loaded.
+    pub async fn start(
+        engine: Arc<dyn Engine>,
+        files: &PolicyFiles,
+        config: &ServingConfig,
+    ) -> Result<Arc<Self>, EngineError> {
+        let ServingConfig { running_max, waiting_max, check } = config;
+        let first = engine.load(files).await?;
+        tracing::info!(engine = engine.name(), policy = %first.id(), "serving the first policy");
+        Ok(Arc::new(Self {
+            engine,
+            live: ArcSwap::from_pointee(first),
+            previous: Mutex::new(None),
+            loading: tokio::sync::Mutex::new(()),
+            admission: Admission::new(*running_max, *waiting_max),
+            limits: check.clone(),
+        }))
+    }
+
+    /// The engine that loads and answers.
+    #[must_use]
+    pub fn engine(&self) -> &Arc<dyn Engine> {
+        &self.engine
+    }
+
+    /// The policy that answers now. Call it ONCE per request and keep the result until the last token.
+    #[must_use]
+    pub fn live(&self) -> SharedPolicy {
+        SharedPolicy::clone(&self.live.load())
+    }
+
+    /// The policy that answered before the last `publish`, still loaded.
+    #[must_use]
+    pub fn previous(&self) -> Option<SharedPolicy> {
+        self.previous.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The live or the previous policy, by its id.
+    #[must_use]
+    pub fn by_id(&self, id: &PolicyId) -> Option<SharedPolicy> {
+        [Some(self.live()), self.previous()].into_iter().flatten().find(|policy| policy.id() == id)
+    }
+
+    /// Loads a policy beside the live one, which goes on answering; nobody is answered by the new one before `publish`.
+    /// One that is loaded already is answered as it is.
+    ///
+    /// # Errors
+    /// When it can't be loaded; the live policy stays as it is.
+    pub async fn load(&self, files: &PolicyFiles) -> Result<SharedPolicy, EngineError> {
+        let _one_at_a_time = self.loading.lock().await;
+        if let Some(policy) = self.by_id(&files.id) {
+            return Ok(policy);
+        }
+        self.engine.load(files).await
+    }
+
+    /// Makes `policy` the live one from the next request on. Requests that are running keep theirs. The policy that was
+    /// live stays loaded for [`Serving::roll_back`]; the one before it goes when its last request ends.
+    pub fn publish(&self, policy: SharedPolicy) {
+        let mut previous = self.previous.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.live.load().id() == policy.id() {
+            return;
+        }
+        tracing::info!(policy = %policy.id(), "publishing a policy");
+        let replaced = self.live.swap(Arc::new(policy));
+        let older = previous.replace(SharedPolicy::clone(&replaced));
+        // Unloading may take a while: not under the lock.
+        drop(previous);
+        drop(older);
+    }
+
+    /// Swaps the live and the previous policy.
+    ///
+    /// # Errors
+    /// When nothing was published since the start, so there is no previous policy in memory.
+    pub fn roll_back(&self) -> Result<SharedPolicy, EngineError> {
+        match self.previous() {
+            Some(policy) => {
+                self.publish(SharedPolicy::clone(&policy));
+                Ok(policy)
+            }
+            None => Err(EngineError::BadRequest(
+                "no earlier policy is in memory: name the policy to go back to, it is loaded and then published".into(),
+            )),
+        }
+    }
+
+    /// Waits for a turn to compute one answer. Call it before tokenising, and keep the permit until the last token.
+    ///
+    /// # Errors
+    /// [`EngineError::Busy`] when as many as may wait are waiting.
+    pub async fn admit(&self) -> Result<Permit, EngineError> {
+        self.admission.admit(1).await
+    }
+
+    /// Waits for a turn to compute `answers` answers together (the candidates of a comparison, `n` of a request): all at
+    /// once, so that two such requests can't each hold half of what the other waits for.
+    ///
+    /// # Errors
+    /// [`EngineError::Busy`] when they don't fit into the queue.
+    pub async fn admit_many(&self, answers: usize) -> Result<Permit, EngineError> {
+        self.admission.admit(answers).await
+    }
+
+    /// How full the queue is, for `/metrics`.
+    #[must_use]
+    pub fn admission(&self) -> &Admission {
+        &self.admission
+    }
+
+    /// Whether `policy`, as this engine computes it, is the policy that was trained: compares the log-probabilities of
+    /// fixed texts with the trainer's.
+    ///
+    /// # Errors
+    /// When the engine can't compute them; a difference is no error but a report that says `passed: false`.
+    pub async fn serve_check(
+        &self,
+        policy: &SharedPolicy,
+        check: &ServeCheck,
+    ) -> Result<ServeCheckReport, EngineError> {
+        let mut served = Vec::with_capacity(check.texts.len());
+        for text in &check.texts {
+            served.push(policy.logprobs(&text.tokens).await?);
+        }
+        check::decide(check, &served, &self.limits)
+    }
+}
