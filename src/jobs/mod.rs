@@ -1,1 +1,116 @@
-//! (being built)
+//! Training in the background: jobs and their queue, the scheduler that works them off, the child processes that train, the
+//! frozen snapshots that they learn from, the gate, and the promotion of what passes it.
+//! May use: store, serving, learn. Knows nothing of HTTP.
+
+pub mod curves;
+mod error;
+pub mod gate;
+pub mod snapshot;
+pub mod view;
+
+pub use error::JobError;
+pub use view::JobView;
+
+use crate::store::jobs::{self, Job, JobKind};
+use crate::store::{Store, StoreError};
+use hone_domain::ids::JobId;
+use serde_json::Value;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Notify, mpsc};
+
+/// How often a watched job is looked at.
+const WATCH_EVERY: Duration = Duration::from_millis(250);
+
+/// What everybody but the scheduler may do with jobs: ask for one, look, ask it to stop. Cheap to clone.
+#[derive(Clone)]
+pub struct Jobs {
+    store: Store,
+    wake: Arc<Notify>,
+}
+
+impl Jobs {
+    /// Over the store.
+    #[must_use]
+    pub fn new(store: Store) -> Self {
+        Self { store, wake: Arc::default() }
+    }
+
+    /// Told whenever there may be something to do, so that nobody waits for the scheduler's next round.
+    #[must_use]
+    pub fn wake(&self) -> Arc<Notify> {
+        Arc::clone(&self.wake)
+    }
+
+    /// Queues a job. `reason` says who or what wants it.
+    ///
+    /// # Errors
+    /// [`JobError::Invalid`] when a parameter is unknown or wrong.
+    pub async fn create(&self, kind: JobKind, params: Value, reason: &str) -> Result<JobId, JobError> {
+        let reason = reason.to_owned();
+        let id = self.store.write(move |tx| jobs::create(tx, kind, &params, &reason)).await?;
+        self.wake.notify_one();
+        Ok(id)
+    }
+
+    /// The newest jobs first, without their curves.
+    ///
+    /// # Errors
+    /// When the database can't.
+    pub async fn list(&self, limit: usize) -> Result<Vec<Job>, JobError> {
+        Ok(self.store.read(move |c| jobs::list(c, limit)).await?)
+    }
+
+    /// A job with its phases, and of each the run and its curves.
+    ///
+    /// # Errors
+    /// When there is none of this id.
+    pub async fn get(&self, id: &JobId) -> Result<JobView, JobError> {
+        let (id, data) = (id.clone(), self.store.data_dir().to_owned());
+        let view = self.store.read(move |c| view::read(c, &id)).await?;
+        let with_curves = tokio::task::spawn_blocking(move || view.with_curves(&data)).await;
+        with_curves.map_err(|_| StoreError::Closed.into())
+    }
+
+    /// Asks for a job to stop. A training process writes a checkpoint first, so it may take a moment.
+    ///
+    /// # Errors
+    /// When there is none of this id, or it is finished.
+    pub async fn cancel(&self, id: &JobId) -> Result<(), JobError> {
+        let id = id.clone();
+        self.store.write(move |tx| jobs::request_cancel(tx, &id)).await?;
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    /// The job now and whenever something about it changes, up to and including its end; then the channel closes.
+    ///
+    /// # Errors
+    /// When there is none of this id.
+    pub async fn watch(&self, id: &JobId) -> Result<mpsc::Receiver<Job>, JobError> {
+        let (store, id) = (self.store.clone(), id.clone());
+        let mut last = read(&store, &id).await?;
+        let (send, events) = mpsc::channel(16);
+        tokio::spawn(async move {
+            let mut sent = send.send(last.clone()).await;
+            while sent.is_ok() && !last.state.is_final() {
+                tokio::time::sleep(WATCH_EVERY).await;
+                let Ok(job) = read(&store, &id).await else { return };
+                // The lease is renewed all the time and tells a watcher nothing.
+                let seen = Job { lease_until: last.lease_until.clone(), ..job.clone() };
+                if seen != last {
+                    sent = send.send(job.clone()).await;
+                } else if send.is_closed() {
+                    return;
+                }
+                last = job;
+            }
+        });
+        Ok(events)
+    }
+}
+
+async fn read(store: &Store, id: &JobId) -> Result<Job, StoreError> {
+    let id = id.clone();
+    store.read(move |c| jobs::get(c, &id)).await
+}

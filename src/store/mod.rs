@@ -3,6 +3,14 @@
 //! Each file holds the plain functions of one resource over a connection; callers compose them into one transaction:
 //! `store.write(move |tx| users::create(tx, &name, role)).await`.
 
+mod columns;
+pub mod imports;
+pub mod jobs;
+pub mod policies;
+pub mod runs;
+pub mod snapshots;
+pub mod training_data;
+
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use rusqlite_migration::{M, Migrations};
 use std::path::{Path, PathBuf};

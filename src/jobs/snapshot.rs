@@ -1,0 +1,404 @@
+//! A snapshot: the data that a run may see, frozen in a file that is named by its hash. The same data gives the same hash.
+//!
+//! People are split, not rows (Ouyang et al. 2022, section 3.2): whose prompts are held out is decided by a hash of their id,
+//! so it stays so in every later snapshot. With fewer than five people, or when one side would be empty, prompts are split
+//! instead, by a hash too; so are imports that don't say who sent the prompt. Either way no prompt is on both sides; chats
+//! that open with the same message count as one prompt, because a later turn contains the earlier ones.
+
+use super::JobError;
+use crate::store::training_data::{self, Origin, Stored};
+use crate::store::{Store, StoreError, snapshots};
+use hone_domain::{DataSet, Demonstration, Message, PromptItem, RankedPrompt};
+use rusqlite::Connection;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// Distinct prompts that one person may give to a snapshot, the newest first (Ouyang et al. 2022, section 3.2).
+const PROMPTS_PER_USER_MAX: usize = 200;
+/// Fewer people than this can't be split.
+const USERS_MIN: usize = 5;
+/// One in this many people (or prompts) is held out.
+const HELD_OUT_ONE_IN: u64 = 5;
+/// Part of the hash, so that the split isn't the order of anything else that hashes ids. Never change it: who was
+/// trained on would come to be held out.
+const SALT: &str = "hone split 1";
+
+/// What the split went by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SplitBy {
+    /// Whole people are held out.
+    User,
+    /// Too few people: prompts are held out.
+    Prompt,
+}
+
+/// How much is in a snapshot, and what was left out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// What the split went by.
+    pub split_by: SplitBy,
+    /// People who sent prompts, as far as known.
+    pub users: usize,
+    /// For SFT.
+    pub demonstrations: usize,
+    /// For SFT's validation.
+    pub held_out_demonstrations: usize,
+    /// For the reward model.
+    pub rankings: usize,
+    /// For the reward model's accuracy.
+    pub held_out_rankings: usize,
+    /// For PPO.
+    pub prompts: usize,
+    /// For the gate.
+    pub held_out_prompts: usize,
+    /// Left out: beyond the newest 200 prompts of their person.
+    pub over_the_cap: usize,
+    /// Left out: held-out items whose prompt is also trained on.
+    pub on_both_sides: usize,
+    /// Left out: rankings whose candidates are all tied, which teach nothing.
+    pub all_tied: usize,
+}
+
+/// A snapshot that is on disk and in the database.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Taken {
+    /// Its name.
+    pub sha256: String,
+    /// What is in it.
+    pub counts: Counts,
+    /// The data.
+    pub data: DataSet,
+}
+
+/// All feedback as stored.
+struct Feedback {
+    rankings: Vec<Stored<RankedPrompt>>,
+    demonstrations: Vec<Stored<Demonstration>>,
+    prompts: Vec<Stored<Vec<Message>>>,
+}
+
+/// Freezes what the database holds now.
+///
+/// # Errors
+/// When it can't be read, or the file can't be written.
+pub fn take(store: &Store) -> Result<Taken, JobError> {
+    let feedback = store.read_blocking(read_feedback)?;
+    let (data, counts) = build(feedback);
+    let bytes = serde_json::to_vec(&data).map_err(StoreError::from)?;
+    let sha256 = hex::encode(Sha256::digest(&bytes));
+    let path = path_of(store.data_dir(), &sha256);
+    write_once(&path, &bytes)?;
+    let (name, relative) = (sha256.clone(), format!("snapshots/{sha256}.json"));
+    let counts_json = serde_json::to_value(&counts).map_err(StoreError::from)?;
+    store.write_blocking(move |tx| snapshots::record(tx, &name, &relative, &counts_json))?;
+    Ok(Taken { sha256, counts, data })
+}
+
+/// Where the snapshot of this hash is.
+#[must_use]
+pub fn path_of(data_dir: &Path, sha256: &str) -> PathBuf {
+    data_dir.join("snapshots").join(format!("{sha256}.json"))
+}
+
+/// Reads a snapshot and checks that it is still what its name says.
+///
+/// # Errors
+/// When the file is gone, or was changed.
+pub fn load(data_dir: &Path, sha256: &str) -> Result<DataSet, JobError> {
+    let path = path_of(data_dir, sha256);
+    let bytes = std::fs::read(&path).map_err(JobError::file(&path))?;
+    if hex::encode(Sha256::digest(&bytes)) != sha256 {
+        let reason = "the file was changed: its content no longer has the hash that it is named by".into();
+        return Err(JobError::File { path, reason });
+    }
+    serde_json::from_slice(&bytes).map_err(JobError::json(&path))
+}
+
+/// One consistent view of all three tables: the caller's connection reads them in one go.
+fn read_feedback(c: &Connection) -> Result<Feedback, StoreError> {
+    let tx = c.unchecked_transaction()?;
+    Ok(Feedback {
+        rankings: training_data::rankings(&tx)?,
+        demonstrations: training_data::demonstrations(&tx)?,
+        prompts: training_data::prompts(&tx)?,
+    })
+}
+
+/// Written under a temporary name, flushed and renamed: whoever sees the name sees the whole file.
+fn write_once(path: &Path, bytes: &[u8]) -> Result<(), JobError> {
+    if path.exists() {
+        return Ok(());
+    }
+    let folder = path.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder).map_err(JobError::file(folder))?;
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(JobError::file(folder))?;
+    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(JobError::file(path))?;
+    file.persist(path).map_err(|e| JobError::file(path)(e.error))?;
+    std::fs::File::open(folder).and_then(|dir| dir.sync_all()).map_err(JobError::file(folder))
+}
+
+/// What two prompts have in common when they are the same for the split: the opening message, whatever its case and spacing.
+fn prompt_key(messages: &[Message]) -> String {
+    let opening = messages.iter().find(|m| m.role == hone_domain::Role::User);
+    let text = opening.map(|m| m.content.to_lowercase()).unwrap_or_default();
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn is_held_out(name: &str) -> bool {
+    let hash = Sha256::digest(format!("{SALT}\n{name}"));
+    let number = hash.iter().take(8).fold(0u64, |n, byte| n << 8 | u64::from(*byte));
+    number % HELD_OUT_ONE_IN == 0
+}
+
+/// One piece of feedback of any kind.
+struct Item<T> {
+    origin: Origin,
+    /// Its prompt, for the split and the cap.
+    key: String,
+    value: T,
+}
+
+impl<T> Item<T> {
+    fn new(stored: Stored<T>, messages: impl Fn(&T) -> &[Message]) -> Self {
+        Self { origin: stored.origin, key: prompt_key(messages(&stored.item)), value: stored.item }
+    }
+
+    /// The name whose hash decides the side.
+    fn split_name(&self, by: SplitBy) -> &str {
+        match (by, &self.origin.sender) {
+            (SplitBy::User, Some(user)) => user,
+            _ => &self.key,
+        }
+    }
+
+    fn is_held_out(&self, by: SplitBy) -> bool {
+        is_held_out(self.split_name(by))
+    }
+
+    /// The same prompt, as one to be answered.
+    fn prompt(&self, messages: impl Fn(&T) -> &[Message]) -> Item<PromptItem> {
+        let value = PromptItem { messages: messages(&self.value).to_vec() };
+        Item { origin: self.origin.clone(), key: self.key.clone(), value }
+    }
+}
+
+/// Splits, caps and removes doubles. Pure, and in the order of its input.
+fn build(feedback: Feedback) -> (DataSet, Counts) {
+    let Feedback { rankings, demonstrations, prompts } = feedback;
+    let ranked: Vec<_> = rankings.into_iter().map(|r| Item::new(r, |r| &r.messages)).collect();
+    let mut demonstrations: Vec<_> = demonstrations.into_iter().map(|d| Item::new(d, |d| &d.messages)).collect();
+    let mut prompts: Vec<_> = prompts.into_iter().map(|p| Item::new(p, |m| m)).map(|item| item.prompt(|m| m)).collect();
+    prompts.extend(demonstrations.iter().map(|d| d.prompt(|d| &d.messages)));
+
+    let (mut rankings, tied): (Vec<_>, Vec<_>) = ranked.into_iter().partition(|r| !r.value.ranking.pairs().is_empty());
+    let newest = newest_prompts(&prompts);
+    let over_the_cap = cap(&mut rankings, &newest) + cap(&mut demonstrations, &newest);
+    cap(&mut prompts, &newest);
+
+    let split_by = choose_split(&prompts);
+    let trained = trained_on(&prompts, split_by);
+    let users = prompts.iter().filter_map(|p| p.origin.sender.as_ref()).collect::<BTreeSet<_>>().len();
+    let mut on_both_sides = 0;
+    let (demonstrations, held_out_demonstrations) = split(demonstrations, split_by, &trained, &mut on_both_sides);
+    let (rankings, held_out_rankings) = split(rankings, split_by, &trained, &mut on_both_sides);
+    let (prompts, held_out_prompts) = split(prompts, split_by, &trained, &mut 0);
+    let (prompts, held_out_prompts) = (once_each(prompts), once_each(held_out_prompts));
+    let counts = Counts {
+        split_by,
+        users,
+        demonstrations: demonstrations.len(),
+        held_out_demonstrations: held_out_demonstrations.len(),
+        rankings: rankings.len(),
+        held_out_rankings: held_out_rankings.len(),
+        prompts: prompts.len(),
+        held_out_prompts: held_out_prompts.len(),
+        over_the_cap,
+        on_both_sides,
+        all_tied: tied.len(),
+    };
+    let data =
+        DataSet { demonstrations, held_out_demonstrations, rankings, held_out_rankings, prompts, held_out_prompts };
+    (data, counts)
+}
+
+/// For each person who has a cap, the prompts that count: their newest.
+fn newest_prompts(prompts: &[Item<PromptItem>]) -> HashMap<String, HashSet<String>> {
+    let mut newest: HashMap<String, HashSet<String>> = HashMap::new();
+    for Item { origin, key, .. } in prompts.iter().rev() {
+        if let (Some(sender), false) = (&origin.sender, origin.vouched) {
+            let of_sender = newest.entry(sender.clone()).or_default();
+            if of_sender.len() < PROMPTS_PER_USER_MAX {
+                of_sender.insert(key.clone());
+            }
+        }
+    }
+    newest
+}
+
+/// Leaves out what is beyond its sender's cap. Answers how much that was.
+fn cap<T>(items: &mut Vec<Item<T>>, newest: &HashMap<String, HashSet<String>>) -> usize {
+    let before = items.len();
+    items.retain(|Item { origin, key, .. }| {
+        let of_sender = origin.sender.as_ref().and_then(|sender| newest.get(sender));
+        origin.vouched || of_sender.is_some_and(|keys| keys.contains(key))
+    });
+    before - items.len()
+}
+
+fn choose_split(prompts: &[Item<PromptItem>]) -> SplitBy {
+    let users: BTreeSet<_> = prompts.iter().filter_map(|p| p.origin.sender.as_ref()).collect();
+    let trained = trained_on(prompts, SplitBy::User);
+    let some_held_out = prompts.iter().any(|p| !trained.contains(&p.key));
+    if users.len() >= USERS_MIN && some_held_out && !trained.is_empty() { SplitBy::User } else { SplitBy::Prompt }
+}
+
+/// The prompts of the training side.
+fn trained_on(prompts: &[Item<PromptItem>], by: SplitBy) -> HashSet<String> {
+    prompts.iter().filter(|p| !p.is_held_out(by)).map(|p| p.key.clone()).collect()
+}
+
+/// Training part and held-out part. What is to be held out but has a prompt of the training side is left out and counted.
+fn split<T>(
+    items: Vec<Item<T>>,
+    by: SplitBy,
+    trained: &HashSet<String>,
+    on_both_sides: &mut usize,
+) -> (Vec<T>, Vec<T>) {
+    let (mut train, mut held_out) = (Vec::new(), Vec::new());
+    for item in items {
+        if !item.is_held_out(by) {
+            train.push(item.value);
+        } else if trained.contains(&item.key) {
+            *on_both_sides += 1;
+        } else {
+            held_out.push(item.value);
+        }
+    }
+    (train, held_out)
+}
+
+/// Every prompt once, where it first stood.
+fn once_each(prompts: Vec<PromptItem>) -> Vec<PromptItem> {
+    let mut seen = HashSet::new();
+    prompts.into_iter().filter(|p| seen.insert(p.messages.clone())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hone_domain::Ranking;
+
+    fn from<T>(sender: &str, vouched: bool, item: T) -> Stored<T> {
+        let sender = (!sender.is_empty()).then(|| sender.to_owned());
+        Stored { origin: Origin { sender, vouched }, item }
+    }
+
+    fn ranked(sender: &str, prompt: &str, ranks: &[u32]) -> Stored<RankedPrompt> {
+        let item = RankedPrompt {
+            messages: vec![Message::user(prompt)],
+            candidates: ranks.iter().map(ToString::to_string).collect(),
+            ranking: Ranking::from_ranks(ranks).expect("ranks"),
+            labeler: sender.to_owned(),
+        };
+        from(sender, false, item)
+    }
+
+    /// Each (sender, prompt) as a ranked comparison.
+    fn feedback(items: &[(String, String)]) -> Feedback {
+        Feedback {
+            rankings: items.iter().map(|(user, prompt)| ranked(user, prompt, &[1, 0])).collect(),
+            demonstrations: vec![],
+            prompts: items.iter().map(|(u, p)| from(u, false, vec![Message::user(p.clone())])).collect(),
+        }
+    }
+
+    fn keys(prompts: &[PromptItem]) -> HashSet<String> {
+        prompts.iter().map(|p| prompt_key(&p.messages)).collect()
+    }
+
+    #[test]
+    fn people_are_split_and_prompts_never_straddle() {
+        // 30 people with prompts of their own; everybody also asks the same two things, in different spelling.
+        let mut items: Vec<_> = (0..300).map(|i| (format!("user_{}", i % 30), format!("question {i}"))).collect();
+        items.extend((0..30).map(|u| (format!("user_{u}"), "Hello  THERE".into())));
+        items.extend((0..30).map(|u| (format!("user_{u}"), "hello there".into())));
+        let (data, counts) = build(feedback(&items));
+        assert_eq!(counts.split_by, SplitBy::User);
+        assert_eq!(counts.users, 30);
+        let people =
+            |rankings: &[RankedPrompt]| -> HashSet<String> { rankings.iter().map(|r| r.labeler.clone()).collect() };
+        let (trained, held_out) = (people(&data.rankings), people(&data.held_out_rankings));
+        assert!(!trained.is_empty() && !held_out.is_empty());
+        assert!(trained.is_disjoint(&held_out));
+        assert!(keys(&data.prompts).is_disjoint(&keys(&data.held_out_prompts)));
+        assert_eq!(counts.rankings + counts.held_out_rankings + counts.on_both_sides, 360);
+        assert_eq!(counts.on_both_sides, 2 * held_out.len());
+    }
+
+    #[test]
+    fn one_person_is_split_by_prompt_and_turns_stay_together() {
+        let items: Vec<_> = (0..100).map(|i| ("user_1".to_owned(), format!("question {i}"))).collect();
+        let mut all = feedback(&items);
+        for i in 0..100 {
+            let turn = vec![Message::user(format!("question {i}")), Message::assistant("yes"), Message::user("more")];
+            all.prompts.push(from("user_1", false, turn));
+        }
+        let (data, counts) = build(all);
+        assert_eq!(counts.split_by, SplitBy::Prompt);
+        assert_eq!((counts.prompts + counts.held_out_prompts, counts.on_both_sides), (200, 0));
+        assert!((10..=32).contains(&counts.held_out_rankings), "about a fifth: {counts:?}");
+        assert!(keys(&data.prompts).is_disjoint(&keys(&data.held_out_prompts)));
+    }
+
+    #[test]
+    fn imports_without_a_name_are_split_by_prompt_beside_people() {
+        let mut items: Vec<_> = (0..300).map(|i| (format!("user_{}", i % 30), format!("question {i}"))).collect();
+        items.extend((0..200).map(|i| (String::new(), format!("imported {i}"))));
+        let mut all = feedback(&items);
+        all.prompts.iter_mut().for_each(|p| p.origin.vouched = true);
+        all.rankings.iter_mut().for_each(|p| p.origin.vouched = true);
+        let (data, counts) = build(all);
+        assert_eq!(counts.split_by, SplitBy::User);
+        let imported = |r: &[RankedPrompt]| r.iter().filter(|r| r.labeler.is_empty()).count();
+        assert!(imported(&data.rankings) > 120 && imported(&data.held_out_rankings) > 15, "{counts:?}");
+    }
+
+    #[test]
+    fn one_person_gives_at_most_200_prompts_the_newest() {
+        let items: Vec<_> = (0..250).map(|i| ("user_1".to_owned(), format!("question {i}"))).collect();
+        let (data, counts) = build(feedback(&items));
+        assert_eq!(counts.over_the_cap, 50);
+        assert_eq!(counts.prompts + counts.held_out_prompts, 200);
+        assert!(!keys(&data.prompts).contains("question 49"));
+        let mut vouched = feedback(&items);
+        vouched.rankings.iter_mut().for_each(|r| r.origin.vouched = true);
+        vouched.prompts.iter_mut().for_each(|r| r.origin.vouched = true);
+        assert_eq!(build(vouched).1.over_the_cap, 0, "a labeler has no cap");
+    }
+
+    #[test]
+    fn ties_all_over_teach_nothing() {
+        let mut all = feedback(&[("user_1".into(), "a".into())]);
+        all.rankings = vec![ranked("user_1", "a", &[0, 0, 0]), ranked("user_1", "a", &[0, 0, 1])];
+        let (data, counts) = build(all);
+        assert_eq!(counts.all_tied, 1);
+        assert_eq!(data.rankings.len() + data.held_out_rankings.len(), 1);
+    }
+
+    #[test]
+    fn the_same_data_is_the_same_file_and_a_changed_file_is_noticed() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let store = Store::open(dir.path()).expect("opens");
+        let (a, b) = (take(&store).expect("takes"), take(&store).expect("takes"));
+        assert_eq!(a, b);
+        assert_eq!(load(dir.path(), &a.sha256).expect("loads"), a.data);
+        let path = path_of(dir.path(), &a.sha256);
+        std::fs::write(&path, b"{}").expect("writes");
+        let said = load(dir.path(), &a.sha256).expect_err("changed").to_string();
+        assert!(said.contains("was changed"), "{said}");
+    }
+}

@@ -1,0 +1,384 @@
+//! Policies: every version of the model, which of them is the champion, and how it came to be.
+
+use super::columns::{json, json_or_null, text_enum};
+use super::{StoreError, now};
+use hone_domain::ids::{PolicyId, RunId};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde::Serialize;
+use serde_json::Value;
+
+text_enum! {
+    /// What became of a policy.
+    PolicyState {
+        /// Trained, not (yet) promoted.
+        Candidate = "candidate",
+        /// The one that people talk to.
+        Champion = "champion",
+        /// Was the champion once.
+        Retired = "retired",
+        /// Didn't pass the gate.
+        Rejected = "rejected",
+    }
+}
+
+text_enum! {
+    /// Why the champion changed.
+    PromotionKind {
+        /// The base model, when there was nothing else for it.
+        Start = "start",
+        /// A candidate became champion.
+        Promote = "promote",
+        /// An earlier champion came back.
+        Rollback = "rollback",
+    }
+}
+
+/// The row that stands for "an answer that came with an import": it was given by no policy of ours.
+const IMPORTED: &str = "imported";
+
+/// What a new policy is made of.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewPolicy {
+    /// Its id, and the name of its folder.
+    pub id: PolicyId,
+    /// Name of the base model.
+    pub base_name: String,
+    /// Its adapter, relative to the data folder.
+    pub adapter_dir: String,
+    /// The champion that it was trained from.
+    pub parent_id: Option<PolicyId>,
+    /// The run that made it.
+    pub run_id: RunId,
+    /// The data.
+    pub snapshot_sha256: String,
+    /// The run's configuration.
+    pub config: Value,
+    /// The run's last figures.
+    pub metrics: Value,
+}
+
+/// A policy.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Policy {
+    /// Its id.
+    pub id: PolicyId,
+    /// Name of the base model.
+    pub base_name: String,
+    /// Its adapter, relative to the data folder; the base policy has none.
+    pub adapter_dir: Option<String>,
+    /// The champion that it was trained from.
+    pub parent_id: Option<PolicyId>,
+    /// The run that made it.
+    pub run_id: Option<RunId>,
+    /// The data.
+    pub snapshot_sha256: Option<String>,
+    /// The run's configuration.
+    pub config: Value,
+    /// The run's last figures.
+    pub metrics: Value,
+    /// What the gate said, rule by rule.
+    pub gate_report: Option<Value>,
+    /// What became of it.
+    pub state: PolicyState,
+    /// When it was made.
+    pub created_at: String,
+    /// When it last became champion.
+    pub promoted_at: Option<String>,
+}
+
+/// A change of champion.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Promotion {
+    /// Who came.
+    pub policy_id: PolicyId,
+    /// Who went.
+    pub previous_id: Option<PolicyId>,
+    /// Why.
+    pub kind: PromotionKind,
+    /// Who did it.
+    pub actor: String,
+    /// When.
+    pub at: String,
+}
+
+/// Makes a candidate. Making the same id again changes nothing.
+///
+/// # Errors
+/// When the database can't.
+pub fn create(c: &Connection, new: &NewPolicy) -> Result<(), StoreError> {
+    let NewPolicy { id, base_name, adapter_dir, parent_id, run_id, snapshot_sha256, config, metrics } = new;
+    c.execute(
+        "insert into policies(id, base_name, adapter_dir, parent_id, run_id, snapshot_sha256, config_json, metrics_json,
+                              state, created_at)
+         values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'candidate', ?9) on conflict do nothing",
+        params![
+            id.as_str(),
+            base_name,
+            adapter_dir,
+            parent_id.as_ref().map(PolicyId::as_str),
+            run_id.as_str(),
+            snapshot_sha256,
+            config.to_string(),
+            metrics.to_string(),
+            now()
+        ],
+    )?;
+    Ok(())
+}
+
+/// The champion to start a server with: the one of this base, or the base itself, which then becomes champion.
+///
+/// # Errors
+/// When the database can't.
+pub fn start_with_base(c: &Connection, base_name: &str) -> Result<Policy, StoreError> {
+    let old = champion(c)?;
+    if let Some(old) = old.as_ref().filter(|p| p.base_name == base_name) {
+        return Ok(old.clone());
+    }
+    let id = PolicyId::base(base_name);
+    c.execute(
+        "insert into policies(id, base_name, state, created_at) values (?1, ?2, 'retired', ?3) on conflict do nothing",
+        params![id.as_str(), base_name, now()],
+    )?;
+    crown(c, &id, old.map(|p| p.id), PromotionKind::Start, "server")
+}
+
+/// One policy.
+///
+/// # Errors
+/// When there is none of this id.
+pub fn get(c: &Connection, id: &PolicyId) -> Result<Policy, StoreError> {
+    let sql = "select * from policies where id = ?1 and id <> ?2";
+    let found = c.query_row(sql, params![id.as_str(), IMPORTED], from_row).optional()?;
+    found.ok_or_else(|| StoreError::NotFound { what: "policy", id: id.to_string() })
+}
+
+/// All policies, the newest first.
+///
+/// # Errors
+/// When the database can't.
+pub fn list(c: &Connection) -> Result<Vec<Policy>, StoreError> {
+    let mut rows = c.prepare_cached("select * from policies where id <> ?1 order by created_at desc, id desc")?;
+    let rows = rows.query_map([IMPORTED], from_row)?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// The policy that people talk to. None before the first start.
+///
+/// # Errors
+/// When the database can't.
+pub fn champion(c: &Connection) -> Result<Option<Policy>, StoreError> {
+    Ok(c.query_row("select * from policies where state = 'champion'", [], from_row).optional()?)
+}
+
+/// Keeps what the gate said; a candidate that failed is rejected.
+///
+/// # Errors
+/// When there is none of this id.
+pub fn keep_gate_report(c: &Connection, id: &PolicyId, report: &Value, passed: bool) -> Result<(), StoreError> {
+    let sql = "update policies set gate_report_json = ?2,
+               state = case when state = 'candidate' and not ?3 then 'rejected' else state end where id = ?1";
+    match c.execute(sql, params![id.as_str(), report.to_string(), passed])? {
+        1 => Ok(()),
+        _ => Err(StoreError::NotFound { what: "policy", id: id.to_string() }),
+    }
+}
+
+/// Makes a policy the champion. For the champion itself this changes nothing.
+///
+/// # Errors
+/// When there is none of this id, or it belongs to another base than the champion.
+pub fn promote(c: &Connection, id: &PolicyId, actor: &str) -> Result<Policy, StoreError> {
+    let policy = get(c, id)?;
+    let old = champion(c)?;
+    match &old {
+        Some(old) if old.id == policy.id => return Ok(policy),
+        Some(old) if old.base_name != policy.base_name => Err(StoreError::Conflict(format!(
+            "policy {id} belongs to the base {}, the server runs {}: start it with --base {}",
+            policy.base_name, old.base_name, policy.base_name
+        ))),
+        _ => crown(c, id, old.map(|p| p.id), PromotionKind::Promote, actor),
+    }
+}
+
+/// Goes back to the champion before this one; doing it again goes further back.
+///
+/// # Errors
+/// When there is no earlier champion of this base.
+pub fn roll_back(c: &Connection, actor: &str) -> Result<Policy, StoreError> {
+    let back = previous_champion(c)?;
+    let back = back.ok_or_else(|| StoreError::Conflict("there is no earlier champion to go back to".into()))?;
+    let old = champion(c)?.map(|p| p.id);
+    crown(c, &back, old, PromotionKind::Rollback, actor)
+}
+
+/// Which policy a roll-back would bring back.
+///
+/// # Errors
+/// When the database can't.
+pub fn previous_champion(c: &Connection) -> Result<Option<PolicyId>, StoreError> {
+    let mut line: Vec<PolicyId> = Vec::new();
+    for step in promotions(c)? {
+        match step.kind {
+            PromotionKind::Start => line = vec![step.policy_id],
+            PromotionKind::Promote => line.push(step.policy_id),
+            PromotionKind::Rollback => {
+                line.pop();
+            }
+        }
+    }
+    line.pop();
+    Ok(line.pop())
+}
+
+/// Every change of champion, the oldest first.
+///
+/// # Errors
+/// When the database can't.
+pub fn promotions(c: &Connection) -> Result<Vec<Promotion>, StoreError> {
+    let mut rows = c.prepare_cached("select policy_id, previous_id, kind, actor, at from promotions order by id")?;
+    let rows = rows.query_map([], |row| {
+        Ok(Promotion {
+            policy_id: PolicyId::from_raw(row.get::<_, String>(0)?),
+            previous_id: row.get::<_, Option<String>>(1)?.map(PolicyId::from_raw),
+            kind: row.get(2)?,
+            actor: row.get(3)?,
+            at: row.get(4)?,
+        })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// The stand-in policy that imported answers name; made when it is first needed.
+pub(super) fn imported(c: &Connection) -> Result<PolicyId, StoreError> {
+    c.execute(
+        "insert into policies(id, base_name, state, created_at) values (?1, '', 'retired', ?2) on conflict do nothing",
+        params![IMPORTED, now()],
+    )?;
+    Ok(PolicyId::from_raw(IMPORTED))
+}
+
+/// The one place where the champion changes: old out, new in, one line in the history. The caller's transaction makes it one step.
+fn crown(
+    c: &Connection,
+    id: &PolicyId,
+    old: Option<PolicyId>,
+    kind: PromotionKind,
+    actor: &str,
+) -> Result<Policy, StoreError> {
+    let at = now();
+    c.execute("update policies set state = 'retired' where state = 'champion'", [])?;
+    c.execute("update policies set state = 'champion', promoted_at = ?2 where id = ?1", params![id.as_str(), at])?;
+    let old = old.as_ref().map(PolicyId::as_str);
+    c.execute(
+        "insert into promotions(policy_id, previous_id, kind, actor, at) values (?1, ?2, ?3, ?4, ?5)",
+        params![id.as_str(), old, kind, actor, at],
+    )?;
+    get(c, id)
+}
+
+fn from_row(row: &Row<'_>) -> rusqlite::Result<Policy> {
+    Ok(Policy {
+        id: PolicyId::from_raw(row.get::<_, String>("id")?),
+        base_name: row.get("base_name")?,
+        adapter_dir: row.get("adapter_dir")?,
+        parent_id: row.get::<_, Option<String>>("parent_id")?.map(PolicyId::from_raw),
+        run_id: row.get::<_, Option<String>>("run_id")?.map(RunId::from_raw),
+        snapshot_sha256: row.get("snapshot_sha256")?,
+        config: json(row, "config_json")?,
+        metrics: json(row, "metrics_json")?,
+        gate_report: json_or_null(row, "gate_report_json")?,
+        state: row.get("state")?,
+        created_at: row.get("created_at")?,
+        promoted_at: row.get("promoted_at")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Store, runs, snapshots};
+    use super::*;
+
+    fn candidate(c: &Connection, name: &str) -> PolicyId {
+        snapshots::record(c, "s", "snapshots/s.json", &Value::Null).expect("snapshot");
+        let run_id = runs::create(
+            c,
+            &runs::NewRun {
+                kind: runs::RunKind::Ppo,
+                job_id: None,
+                base_name: "tiny".into(),
+                snapshot_sha256: "s".into(),
+                inputs: Value::Null,
+                config: Value::Null,
+                seed: u64::MAX,
+            },
+        )
+        .expect("run");
+        let id = PolicyId::from_raw(name);
+        let new = NewPolicy {
+            id: id.clone(),
+            base_name: "tiny".into(),
+            adapter_dir: format!("policies/{name}/adapter"),
+            parent_id: None,
+            run_id,
+            snapshot_sha256: "s".into(),
+            config: Value::Null,
+            metrics: Value::Null,
+        };
+        create(c, &new).expect("policy");
+        id
+    }
+
+    fn in_store<T: Send + 'static>(f: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static) -> T {
+        let dir = tempfile::tempdir().expect("temp dir");
+        Store::open(dir.path()).expect("opens").write_blocking(f).expect("works")
+    }
+
+    #[test]
+    fn rolling_back_twice_goes_two_champions_back() {
+        in_store(|c| {
+            let base = start_with_base(c, "tiny")?;
+            let (a, b) = (candidate(c, "pol_a"), candidate(c, "pol_b"));
+            promote(c, &a, "ada")?;
+            promote(c, &b, "ada")?;
+            assert_eq!(roll_back(c, "ada")?.id, a);
+            assert_eq!(roll_back(c, "ada")?.id, base.id);
+            assert!(matches!(roll_back(c, "ada"), Err(StoreError::Conflict(_))));
+            promote(c, &b, "ada")?;
+            assert_eq!(previous_champion(c)?, Some(base.id));
+            let kinds: Vec<_> = promotions(c)?.iter().map(|p| p.kind.as_str()).collect();
+            assert_eq!(kinds, ["start", "promote", "promote", "rollback", "rollback", "promote"]);
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn another_base_starts_a_new_line() {
+        in_store(|c| {
+            start_with_base(c, "tiny")?;
+            let a = candidate(c, "pol_a");
+            promote(c, &a, "ada")?;
+            assert_eq!(start_with_base(c, "tiny")?.id, a, "the champion survives a restart");
+            assert_eq!(start_with_base(c, "other")?.id, PolicyId::base("other"));
+            assert!(matches!(roll_back(c, "ada"), Err(StoreError::Conflict(_))));
+            assert!(matches!(promote(c, &a, "ada"), Err(StoreError::Conflict(_))));
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn the_gate_rejects_candidates_but_never_the_champion() {
+        in_store(|c| {
+            start_with_base(c, "tiny")?;
+            let a = candidate(c, "pol_a");
+            keep_gate_report(c, &a, &serde_json::json!({"passed": false}), false)?;
+            assert_eq!(get(c, &a)?.state, PolicyState::Rejected);
+            promote(c, &a, "ada")?;
+            keep_gate_report(c, &a, &serde_json::json!({"passed": false}), false)?;
+            assert_eq!(get(c, &a)?.state, PolicyState::Champion);
+            imported(c)?;
+            assert_eq!(list(c)?.len(), 2, "the stand-in for imports isn't listed");
+            Ok(())
+        });
+    }
+}

@@ -1,0 +1,103 @@
+//! What a snapshot reads: every ranking, demonstration and prompt that may be trained on, each with where it came from.
+//! Left out: answers that nobody could rank, comparisons without a ranking, and chats that their owner deleted.
+
+use super::StoreError;
+use super::columns::json;
+use hone_domain::{Demonstration, Message, RankedPrompt, Ranking};
+use rusqlite::{Connection, Row};
+
+/// The name of the person that imports without a `labeler` are put down to.
+pub const IMPORT_USER: &str = "import";
+
+/// Where a piece of feedback came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// Who sent the prompt; nobody knows for imports that don't say.
+    pub sender: Option<String>,
+    /// The sender isn't one of the public: labelers, operators and imports are exempt from the cap per person.
+    pub vouched: bool,
+}
+
+/// A piece of feedback and where it came from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stored<T> {
+    /// Where from.
+    pub origin: Origin,
+    /// What it is.
+    pub item: T,
+}
+
+/// Every ranking with its answers in shown order, oldest first. The origin is that of the prompt, not of the ranking.
+///
+/// # Errors
+/// When the database can't, or a stored ranking doesn't match its answers.
+pub fn rankings(c: &Connection) -> Result<Vec<Stored<RankedPrompt>>, StoreError> {
+    let sql = "select u.id, u.name, u.role, co.source, co.messages_json, co.id, r.ranks_json, r.user_id,
+                      (select json_group_array(content) from
+                         (select content from completions where comparison_id = co.id order by position))
+               from rankings r join comparisons co on co.id = r.comparison_id join users u on u.id = co.user_id
+               where r.not_rankable = 0 order by r.created_at, r.comparison_id";
+    let mut rows = c.prepare(sql)?;
+    let mut rows = rows.query([])?;
+    let mut all = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (ranks, candidates): (Vec<u32>, Vec<String>) = (json(row, 6)?, json(row, 8)?);
+        let ranking = Ranking::from_ranks(&ranks).ok().filter(|r| r.ranks().len() == candidates.len());
+        let id: String = row.get(5)?;
+        let ranking =
+            ranking.ok_or_else(|| StoreError::Conflict(format!("the stored ranking of comparison {id} is damaged")))?;
+        let item = RankedPrompt { messages: json(row, 4)?, candidates, ranking, labeler: row.get(7)? };
+        all.push(Stored { origin: origin(row)?, item });
+    }
+    Ok(all)
+}
+
+/// Every demonstration, oldest first.
+///
+/// # Errors
+/// When the database can't.
+pub fn demonstrations(c: &Connection) -> Result<Vec<Stored<Demonstration>>, StoreError> {
+    let sql = "select u.id, u.name, u.role, d.source, d.messages_json, d.ideal
+               from demonstrations d join users u on u.id = d.user_id order by d.created_at, d.id";
+    let mut rows = c.prepare(sql)?;
+    let rows = rows.query_map([], |row| {
+        let item = Demonstration { messages: json(row, 4)?, ideal: row.get(5)?, labeler: row.get(0)? };
+        Ok(Stored { origin: origin(row)?, item })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Every prompt that was chatted with or compared, oldest first, repeats included.
+///
+/// # Errors
+/// When the database can't.
+pub fn prompts(c: &Connection) -> Result<Vec<Stored<Vec<Message>>>, StoreError> {
+    let sql = "select u.id, u.name, u.role, p.source, p.messages_json from (
+                 select user_id, source, messages_json, created_at, id from comparisons
+                 union all
+                 select a.user_id, 'live', a.messages_json, a.created_at, a.id
+                 from completions a left join conversations v on v.id = a.conversation_id
+                 where a.comparison_id is null and v.deleted_at is null
+               ) p join users u on u.id = p.user_id order by p.created_at, p.id";
+    let mut rows = c.prepare(sql)?;
+    let rows = rows.query_map([], |row| Ok(Stored { origin: origin(row)?, item: json(row, 4)? }))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// The first four columns: id, name and role of the sender, and the source.
+fn origin(row: &Row<'_>) -> rusqlite::Result<Origin> {
+    let (id, name, role, source): (String, String, String, String) =
+        (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
+    let imported = source == "import";
+    Ok(Origin { sender: (!imported || name != IMPORT_USER).then_some(id), vouched: imported || role != "user" })
+}
+
+/// How many usable rankings were given after `since` (all, without it).
+///
+/// # Errors
+/// When the database can't.
+pub fn rankings_since(c: &Connection, since: Option<&str>) -> Result<u64, StoreError> {
+    let sql = "select count(*) from rankings where not_rankable = 0 and created_at > ?1";
+    let n: i64 = c.query_row(sql, [since.unwrap_or("")], |row| row.get(0))?;
+    Ok(n.unsigned_abs())
+}
