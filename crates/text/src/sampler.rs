@@ -1,0 +1,280 @@
+//! From logits to a token. Every engine draws with this one sampler, so that the same logits, parameters and seed give the
+//! same token whichever engine computed them.
+
+use hone_domain::Sampling;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use std::collections::HashMap;
+
+/// Draws the tokens of one answer.
+pub struct Sampler {
+    temperature: f64,
+    top_p: f64,
+    presence_penalty: f64,
+    frequency_penalty: f64,
+    /// How many likely tokens to report; `None`: no log-probabilities at all.
+    top: Option<usize>,
+    /// Tokens that may be drawn are those below: a model's output may have rows that the tokenizer has no token for.
+    vocab: usize,
+    /// How often each token has occurred in the answer.
+    seen: HashMap<u32, u32>,
+    rng: ChaCha8Rng,
+}
+
+/// A drawn token.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Picked {
+    /// The token.
+    pub token: u32,
+    /// Its log-probability under the model itself (temperature 1, no penalty, nothing cut off), where asked for.
+    pub logprob: Option<f32>,
+    /// The likeliest tokens, likeliest first, with such log-probabilities.
+    pub top: Vec<(u32, f32)>,
+}
+
+impl Sampler {
+    /// A sampler for one answer over a vocabulary of `vocab` tokens. Without a seed each answer is another.
+    #[must_use]
+    pub fn new(sampling: &Sampling, vocab: usize) -> Self {
+        let Sampling {
+            temperature,
+            top_p,
+            presence_penalty,
+            frequency_penalty,
+            logprobs,
+            seed,
+            max_tokens: _,
+            stop: _,
+        } = sampling;
+        Self {
+            temperature: *temperature,
+            top_p: *top_p,
+            presence_penalty: *presence_penalty,
+            frequency_penalty: *frequency_penalty,
+            top: *logprobs,
+            vocab,
+            seen: HashMap::new(),
+            rng: ChaCha8Rng::seed_from_u64(seed.unwrap_or_else(rand::random)),
+        }
+    }
+
+    /// Draws the next token; `None` when the logits are broken (NaN, or nothing finite).
+    ///
+    /// # Shapes
+    /// `logits` (vocabulary).
+    pub fn pick(&mut self, logits: &[f32]) -> Option<Picked> {
+        let raw = &logits[..logits.len().min(self.vocab)];
+        let penalised = self.penalised(raw);
+        let best = argmax(&penalised)?;
+        let token = if self.temperature > 0.0 { self.draw(&penalised, penalised[best])? } else { best };
+        let token = u32::try_from(token).ok()?;
+        *self.seen.entry(token).or_default() += 1;
+        let (logprob, top) = match self.top {
+            Some(n) => {
+                let normaliser = log_sum_exp(logits)?;
+                (Some(logprob(raw[token as usize], normaliser)), likeliest(raw, n, normaliser))
+            }
+            None => (None, Vec::new()),
+        };
+        Some(Picked { token, logprob, top })
+    }
+
+    /// Logits less the penalties of the tokens that have occurred (OpenAI's definition:
+    /// count * frequency + (count > 0) * presence).
+    fn penalised(&self, logits: &[f32]) -> Vec<f32> {
+        let mut logits = logits.to_vec();
+        for (&token, &count) in &self.seen {
+            if let Some(logit) = logits.get_mut(token as usize) {
+                let penalty = f64::from(count) * self.frequency_penalty + self.presence_penalty;
+                *logit = (f64::from(*logit) - penalty) as f32;
+            }
+        }
+        logits
+    }
+
+    /// Draws from softmax(logits / temperature), cut to the nucleus (Holtzman et al. 2019): the likeliest tokens up to
+    /// and with the one that reaches the mass `top_p`.
+    fn draw(&mut self, logits: &[f32], max: f32) -> Option<usize> {
+        let weight = |logit: f32| (f64::from(logit - max) / self.temperature).exp();
+        let mut tokens: Vec<(usize, f64)> = logits.iter().map(|&logit| weight(logit)).enumerate().collect();
+        let mut mass: f64 = tokens.iter().map(|(_, w)| w).sum();
+        if !mass.is_finite() {
+            return None;
+        }
+        if self.top_p < 1.0 {
+            // n tokens each below (1 - p) / n hold less than 1 - p together, so the nucleus has none of them: few are
+            // left to sort.
+            let least = mass * (1.0 - self.top_p) / tokens.len() as f64;
+            tokens.retain(|(_, w)| *w >= least);
+            tokens.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+            let wanted = mass * self.top_p;
+            mass = 0.0;
+            let inside = tokens.iter().take_while(|(_, w)| {
+                let before = mass < wanted;
+                mass += if before { *w } else { 0.0 };
+                before
+            });
+            let inside = inside.count();
+            tokens.truncate(inside);
+        }
+        let mut left = self.uniform() * mass;
+        let drawn = tokens.iter().find(|(_, w)| {
+            left -= w;
+            left < 0.0
+        });
+        // Rounding may leave a crumb of mass past the last token.
+        drawn.or_else(|| tokens.iter().rfind(|(_, w)| *w > 0.0)).map(|(token, _)| *token)
+    }
+
+    /// Uniform in [0, 1), 53 bits.
+    fn uniform(&mut self) -> f64 {
+        (self.rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
+
+/// The first largest logit; `None` if there is no finite one or a NaN.
+fn argmax(logits: &[f32]) -> Option<usize> {
+    let mut best: Option<usize> = None;
+    for (i, logit) in logits.iter().enumerate() {
+        if logit.is_nan() || *logit == f32::INFINITY {
+            return None;
+        }
+        if best.is_none_or(|b| *logit > logits[b]) {
+            best = Some(i);
+        }
+    }
+    best.filter(|&b| logits[b].is_finite())
+}
+
+fn log_sum_exp(logits: &[f32]) -> Option<f64> {
+    let max = f64::from(logits[argmax(logits)?]);
+    Some(max + logits.iter().map(|&l| (f64::from(l) - max).exp()).sum::<f64>().ln())
+}
+
+fn logprob(logit: f32, normaliser: f64) -> f32 {
+    (f64::from(logit) - normaliser) as f32
+}
+
+/// The `n` likeliest tokens, likeliest first.
+fn likeliest(logits: &[f32], n: usize, normaliser: f64) -> Vec<(u32, f32)> {
+    let mut order: Vec<usize> = (0..logits.len()).collect();
+    let by_logit = |a: &usize, b: &usize| logits[*b].total_cmp(&logits[*a]).then(a.cmp(b));
+    if n > 0 && n < order.len() {
+        order.select_nth_unstable_by(n - 1, by_logit);
+    }
+    order.truncate(n);
+    order.sort_by(by_logit);
+    order.into_iter().filter_map(|i| Some((u32::try_from(i).ok()?, logprob(logits[i], normaliser)))).collect()
+}
+
+/// log p(target) under softmax(logits), temperature 1, in nats; `None` when the logits are broken or `target` has none.
+///
+/// # Shapes
+/// `logits` (vocabulary).
+#[must_use]
+pub fn logprob_of(logits: &[f32], target: u32) -> Option<f32> {
+    let logit = *logits.get(target as usize)?;
+    Some(logprob(logit, log_sum_exp(logits)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sampler(set: impl FnOnce(&mut Sampling)) -> Sampler {
+        let mut sampling = Sampling { seed: Some(7), ..Sampling::default() };
+        set(&mut sampling);
+        Sampler::new(&sampling, 4)
+    }
+
+    /// Shares of 20,000 draws, each as the first token of an answer.
+    fn shares(set: impl Fn(&mut Sampling), logits: &[f32]) -> Vec<f64> {
+        let mut counts = vec![0.0; logits.len()];
+        let mut sampler = sampler(&set);
+        for _ in 0..20_000 {
+            sampler.seen.clear();
+            counts[sampler.pick(logits).expect("finite").token as usize] += 1.0 / 20_000.0;
+        }
+        counts
+    }
+
+    fn close(shares: &[f64], expected: &[f64]) {
+        // Standard error of a share is at most 0.0035: this is five of them.
+        assert!(shares.iter().zip(expected).all(|(a, b)| (a - b).abs() < 0.018), "{shares:?} {expected:?}");
+    }
+
+    // ln of the probabilities .5 .3 .15 .05
+    const LOGITS: [f32; 4] = [-0.693_147_2, -1.203_972_8, -1.897_12, -2.995_732_3];
+
+    #[test]
+    fn draws_with_the_softmax_at_its_temperature() {
+        close(&shares(|_| {}, &LOGITS), &[0.5, 0.3, 0.15, 0.05]);
+        // At T = 0.5 the probabilities are squared and normalised.
+        let squares = [0.25, 0.09, 0.0225, 0.0025].map(|p| p / 0.365);
+        close(&shares(|s| s.temperature = 0.5, &LOGITS), &squares);
+        assert_eq!(shares(|s| s.temperature = 0.0, &LOGITS)[0].round(), 1.0);
+    }
+
+    #[test]
+    fn the_nucleus_is_the_smallest_set_with_the_mass() {
+        let shares_at = |p: f64| shares(|s| s.top_p = p, &[LOGITS[2], LOGITS[0], LOGITS[3], LOGITS[1]]);
+        close(&shares_at(0.7), &[0.0, 0.625, 0.0, 0.375]);
+        close(&shares_at(0.81), &[0.15 / 0.95, 0.5 / 0.95, 0.0, 0.3 / 0.95]);
+        close(&shares_at(0.49), &[0.0, 1.0, 0.0, 0.0]);
+        close(&shares_at(1e-9), &[0.0, 1.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn penalties_count_what_occurred() {
+        let mut s = sampler(|s| {
+            s.temperature = 0.0;
+            s.frequency_penalty = 1.0;
+        });
+        let drawn: Vec<u32> = (0..4).filter_map(|_| s.pick(&[1.5, 1.0, -9.0, -9.0])).map(|p| p.token).collect();
+        assert_eq!(drawn, [0, 1, 0, 1], "1.5, then .5 < 1, then .5 > 0, then -.5 < 0");
+        let mut s = sampler(|s| {
+            s.temperature = 0.0;
+            s.presence_penalty = 1.0;
+        });
+        let drawn: Vec<u32> = (0..4).filter_map(|_| s.pick(&[1.5, 1.0, -9.0, -9.0])).map(|p| p.token).collect();
+        assert_eq!(drawn, [0, 1, 0, 0], "once is enough for presence");
+    }
+
+    #[test]
+    fn logprobs_are_the_models_own() {
+        let mut s = sampler(|s| {
+            s.temperature = 0.0;
+            s.logprobs = Some(2);
+            s.frequency_penalty = 2.0;
+        });
+        for _ in 0..2 {
+            let picked = s.pick(&LOGITS).expect("finite");
+            let p = picked.logprob.expect("asked for").exp();
+            assert!((p - [0.5, 0.3][picked.token as usize]).abs() < 1e-5);
+            let top: Vec<(u32, f32)> = picked.top.iter().map(|(t, l)| (*t, l.exp())).collect();
+            assert!(top[0].0 == 0 && top[1].0 == 1 && top.len() == 2, "{top:?}");
+        }
+        assert!((logprob_of(&LOGITS, 3).expect("in range") + 2.995_732).abs() < 1e-4);
+        assert_eq!(logprob_of(&LOGITS, 4), None);
+    }
+
+    #[test]
+    fn broken_logits_are_told_and_rows_past_the_vocabulary_never_drawn() {
+        assert_eq!(sampler(|_| {}).pick(&[0.0, f32::NAN]), None);
+        assert_eq!(sampler(|_| {}).pick(&[f32::NEG_INFINITY; 4]), None);
+        assert_eq!(sampler(|_| {}).pick(&[]), None);
+        let masked = [f32::NEG_INFINITY, 0.0, f32::NEG_INFINITY, f32::NEG_INFINITY, 99.0];
+        assert_eq!(sampler(|_| {}).pick(&masked).expect("one is finite").token, 1);
+    }
+
+    #[test]
+    fn the_seed_decides() {
+        let run = |seed| {
+            let mut s = sampler(|s| s.seed = seed);
+            (0..32).filter_map(|_| s.pick(&[0.0; 4])).map(|p| p.token).collect::<Vec<_>>()
+        };
+        assert_eq!(run(Some(1)), run(Some(1)));
+        assert_ne!(run(Some(1)), run(Some(2)));
+        assert_ne!(run(None), run(None));
+    }
+}
