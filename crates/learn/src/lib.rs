@@ -1,6 +1,21 @@
 //! Everything with tensors: the Llama block forward and backward, LoRA, SFT, reward model, PPO.
+//!
+//! No async, no SQL, no HTTP: this crate can be used alone as a library. There is no autograd; every op is a pair of pure
+//! functions, forward and backward, with its equation above it.
 
+mod error;
+pub mod files;
 pub mod gae;
+mod kernels;
+pub mod lora;
 pub mod losses;
+pub mod model;
+mod params;
 pub mod schedule;
+pub mod tiny;
 pub mod train;
+
+pub use error::LearnError;
+pub use lora::{Adapter, LoraConfig};
+pub use model::{Base, Batch, ModelConfig};
+pub use params::{Param, Params};

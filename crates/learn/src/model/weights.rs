@@ -1,0 +1,225 @@
+//! The frozen base weights: read from safetensors (f32, bf16, f16; one file or shards), kept once as row-major f32.
+
+use super::ModelConfig;
+use super::rope::RopeTable;
+use crate::LearnError;
+use memmap2::Mmap;
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// The weights of one block. Projections that share an input lie in one matrix, so that one product serves them.
+#[derive(Debug)]
+pub(crate) struct Layer {
+    /// RMSNorm before attention, `(hidden,)`.
+    pub(crate) attention_norm: Vec<f32>,
+    /// q, k, v one below the other, `(q_dim + 2 kv_dim, hidden)`.
+    pub(crate) qkv: Vec<f32>,
+    /// Their biases (Qwen2), `(q_dim + 2 kv_dim,)`.
+    pub(crate) qkv_bias: Option<Vec<f32>>,
+    /// Output projection, `(hidden, q_dim)`.
+    pub(crate) o: Vec<f32>,
+    /// RMSNorm before the feed-forward layer, `(hidden,)`.
+    pub(crate) ffn_norm: Vec<f32>,
+    /// Gate and up one below the other, `(2 ffn, hidden)`.
+    pub(crate) gate_up: Vec<f32>,
+    /// `(hidden, ffn)`.
+    pub(crate) down: Vec<f32>,
+}
+
+/// A frozen base model. Shared by reference or in an `Arc`: every role (policy, reference, value, reward) uses this one copy.
+#[derive(Debug)]
+pub struct Base {
+    pub(crate) config: ModelConfig,
+    pub(crate) embedding: Vec<f32>,
+    pub(crate) layers: Vec<Layer>,
+    pub(crate) final_norm: Vec<f32>,
+    /// `None` when the head is tied to the embedding.
+    pub(crate) head: Option<Vec<f32>>,
+    pub(crate) rope: RopeTable,
+}
+
+impl Base {
+    /// Reads a Hugging Face folder.
+    ///
+    /// # Errors
+    /// When a file is missing or damaged, a tensor does not fit `config.json`, or the architecture is not supported.
+    pub fn open(dir: &Path) -> Result<Self, LearnError> {
+        let config = ModelConfig::open(dir)?;
+        let files = WeightFiles::open(dir)?;
+        let shards = files.parse()?;
+        Self::from_shards(dir, config, &shards)
+    }
+
+    /// The model's shape.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// The output head's weight, `(vocab, hidden)`.
+    pub(crate) fn head_weight(&self) -> &[f32] {
+        self.head.as_ref().unwrap_or(&self.embedding)
+    }
+
+    fn from_shards(dir: &Path, config: ModelConfig, shards: &Shards<'_>) -> Result<Self, LearnError> {
+        let (h, v) = (config.hidden, config.vocab);
+        let load = |name: &str, shape: &[usize]| shards.load(dir, name, shape);
+        if !config.qkv_bias && shards.find("model.layers.0.self_attn.q_proj.bias").is_some() {
+            return Err(LearnError::UnsupportedArchitecture {
+                found: config.model_type,
+                reason: "its attention has biases, which only Qwen2's may".into(),
+            });
+        }
+        let layers = (0..config.layers)
+            .map(|i| Layer::load(&config, &|name, shape| load(&format!("model.layers.{i}.{name}"), shape)))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(Self {
+            embedding: load("model.embed_tokens.weight", &[v, h])?,
+            layers,
+            final_norm: load("model.norm.weight", &[h])?,
+            head: if config.tied_embeddings { None } else { Some(load("lm_head.weight", &[v, h])?) },
+            rope: RopeTable::new(&config),
+            config,
+        })
+    }
+}
+
+type Load<'a> = dyn Fn(&str, &[usize]) -> Result<Vec<f32>, LearnError> + 'a;
+
+impl Layer {
+    fn load(c: &ModelConfig, load: &Load<'_>) -> Result<Self, LearnError> {
+        let (h, q, kv) = (c.hidden, c.q_dim(), c.kv_dim());
+        let stack = |parts: &[(&str, Vec<usize>)]| -> Result<Vec<f32>, LearnError> {
+            let mut all = Vec::with_capacity(parts.iter().map(|(_, s)| s.iter().product::<usize>()).sum());
+            for (name, shape) in parts {
+                all.extend_from_slice(&load(name, shape)?);
+            }
+            Ok(all)
+        };
+        let qkv_bias = if c.qkv_bias {
+            let parts = [
+                ("self_attn.q_proj.bias", vec![q]),
+                ("self_attn.k_proj.bias", vec![kv]),
+                ("self_attn.v_proj.bias", vec![kv]),
+            ];
+            Some(stack(&parts)?)
+        } else {
+            None
+        };
+        Ok(Self {
+            attention_norm: load("input_layernorm.weight", &[h])?,
+            qkv: stack(&[
+                ("self_attn.q_proj.weight", vec![q, h]),
+                ("self_attn.k_proj.weight", vec![kv, h]),
+                ("self_attn.v_proj.weight", vec![kv, h]),
+            ])?,
+            qkv_bias,
+            o: load("self_attn.o_proj.weight", &[h, q])?,
+            ffn_norm: load("post_attention_layernorm.weight", &[h])?,
+            gate_up: stack(&[("mlp.gate_proj.weight", vec![c.ffn, h]), ("mlp.up_proj.weight", vec![c.ffn, h])])?,
+            down: load("mlp.down_proj.weight", &[h, c.ffn])?,
+        })
+    }
+}
+
+/// The mapped safetensors files of a model folder.
+pub(crate) struct WeightFiles {
+    files: Vec<(PathBuf, Mmap)>,
+}
+
+impl WeightFiles {
+    /// Maps `model.safetensors`, or the shards that `model.safetensors.index.json` names.
+    pub(crate) fn open(dir: &Path) -> Result<Self, LearnError> {
+        let index = dir.join("model.safetensors.index.json");
+        let single = dir.join("model.safetensors");
+        let paths = if single.exists() || !index.exists() { vec![single] } else { shard_paths(dir, &index)? };
+        let map = |path: PathBuf| {
+            let file = File::open(&path).map_err(LearnError::io(&path))?;
+            // SAFETY: the file is only read; hone never changes a weight file in place (new ones are renamed into place), so
+            // the mapping does not change under us.
+            #[allow(unsafe_code)]
+            let map = unsafe { Mmap::map(&file) }.map_err(LearnError::io(&path))?;
+            Ok((path, map))
+        };
+        Ok(Self { files: paths.into_iter().map(map).collect::<Result<_, LearnError>>()? })
+    }
+
+    /// Reads the headers.
+    pub(crate) fn parse(&self) -> Result<Shards<'_>, LearnError> {
+        let parse = |(path, map): &'_ (PathBuf, Mmap)| -> Result<(), LearnError> {
+            let reason = |e| format!("its safetensors header is damaged ({e}); import the model again");
+            SafeTensors::read_metadata(map)
+                .map(|_| ())
+                .map_err(|e| LearnError::BadModel { path: path.clone(), reason: reason(e) })
+        };
+        self.files.iter().try_for_each(parse)?;
+        let tensors = self.files.iter().filter_map(|(_, map)| SafeTensors::deserialize(map).ok()).collect();
+        Ok(Shards { tensors })
+    }
+}
+
+fn shard_paths(dir: &Path, index: &Path) -> Result<Vec<PathBuf>, LearnError> {
+    #[derive(serde::Deserialize)]
+    struct Index {
+        weight_map: BTreeMap<String, String>,
+    }
+    let text = std::fs::read_to_string(index).map_err(LearnError::io(index))?;
+    let parsed: Index = serde_json::from_str(&text).map_err(|e| LearnError::BadModel {
+        path: index.to_path_buf(),
+        reason: format!("it is not a shard index: {e}"),
+    })?;
+    let names: BTreeSet<String> = parsed.weight_map.into_values().collect();
+    // A shard is a file of this folder; a name that leads elsewhere is not followed.
+    let outside = names.iter().find(|n| Path::new(n).file_name() != Some(n.as_ref()));
+    match outside {
+        Some(name) => Err(LearnError::BadModel {
+            path: index.to_path_buf(),
+            reason: format!("the shard {name} lies outside of the model folder"),
+        }),
+        None => Ok(names.into_iter().map(|n| dir.join(n)).collect()),
+    }
+}
+
+/// The tensors of all files of a model.
+pub(crate) struct Shards<'a> {
+    tensors: Vec<SafeTensors<'a>>,
+}
+
+impl<'a> Shards<'a> {
+    pub(crate) fn find(&self, name: &str) -> Option<TensorView<'a>> {
+        self.tensors.iter().find_map(|t| t.tensor(name).ok())
+    }
+
+    /// Every tensor's name, sorted.
+    pub(crate) fn names(&self) -> BTreeSet<String> {
+        self.tensors.iter().flat_map(|t| t.names()).map(ToOwned::to_owned).collect()
+    }
+
+    fn load(&self, dir: &Path, name: &str, shape: &[usize]) -> Result<Vec<f32>, LearnError> {
+        let bad = |reason: String| LearnError::BadModel { path: dir.to_path_buf(), reason };
+        let view =
+            self.find(name).ok_or_else(|| bad(format!("the tensor {name} is missing; import the model again")))?;
+        if view.shape() != shape {
+            let what = format!("{name} in {}", dir.display());
+            return Err(LearnError::ShapeMismatch { what, expected: shape.to_vec(), found: view.shape().to_vec() });
+        }
+        to_f32(&view).map_err(bad)
+    }
+}
+
+/// The values of a tensor as f32.
+///
+/// # Errors
+/// When its type is not f32, bf16 or f16.
+pub(crate) fn to_f32(view: &TensorView<'_>) -> Result<Vec<f32>, String> {
+    let data = view.data();
+    let pairs = || data.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]]));
+    match view.dtype() {
+        Dtype::F32 => Ok(data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()),
+        Dtype::BF16 => Ok(pairs().map(|bits| half::bf16::from_bits(bits).to_f32()).collect()),
+        Dtype::F16 => Ok(pairs().map(|bits| half::f16::from_bits(bits).to_f32()).collect()),
+        other => Err(format!("weights of type {other:?} can't be read; convert them to F32, BF16 or F16")),
+    }
+}
