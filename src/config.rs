@@ -71,11 +71,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            body_bytes_max: 2 << 20,
-            requests_per_minute_max: 600,
-            drain_seconds: 60,
-        }
+        Self { body_bytes_max: 2 << 20, requests_per_minute_max: 600, drain_seconds: 60 }
     }
 }
 
