@@ -76,14 +76,22 @@ impl Answer {
         };
         self.completion_tokens += 1;
         if self.tokenizer.eos_ids().contains(&picked.token) {
-            let rest = self.rest();
-            if !rest.is_empty() {
-                self.send(StreamEvent::Token(TokenEvent { text: rest, logprob: None, top: Vec::new() }));
-            }
-            self.done(FinishReason::Stop);
+            self.stop();
             return None;
         }
         self.take(picked)
+    }
+
+    /// The model ended the answer. Does nothing when it is over already.
+    pub fn stop(&mut self) {
+        if self.ended {
+            return;
+        }
+        let rest = self.rest();
+        if !rest.is_empty() {
+            self.send(StreamEvent::Token(TokenEvent { text: rest, logprob: None, top: Vec::new() }));
+        }
+        self.done(FinishReason::Stop);
     }
 
     /// A token that isn't the end token.
