@@ -6,7 +6,6 @@ pub mod cli;
 pub mod config;
 pub mod http;
 pub mod jobs;
-pub mod labeling;
 pub mod serving;
 pub mod store;
 pub mod telemetry;

@@ -1,1 +1,12 @@
-//! (being built)
+//! Logging: lines for people on stderr, or JSON for machines. `HONE_LOG` sets what is shown ("info", "hone=debug").
+
+use tracing_subscriber::EnvFilter;
+
+/// Starts logging for the process. A second call does nothing.
+pub fn start(json: bool) {
+    let filter = EnvFilter::try_from_env("HONE_LOG").unwrap_or_else(|_| EnvFilter::new("info,actix_server=warn"));
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = if json { lines.json().try_init() } else { lines.with_target(false).try_init() };
+    // Already started by the embedding program: its choice stands.
+    drop(started);
+}

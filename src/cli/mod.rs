@@ -1,1 +1,132 @@
-//! (being built)
+//! The command line: one file per command, each with its `clap` arguments and a `run`. Exit codes: 0 done, 1 failed, 2 wrong use.
+
+pub mod config;
+pub mod serve;
+pub mod user;
+
+use crate::config::{ConfigError, EngineName, Flags, Loaded};
+use crate::store::{Store, StoreError};
+use clap::{Parser, Subcommand};
+use hone_domain::Engine;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+/// Makes the engine of a name; `main` knows how, and nobody else does. The error says what to do.
+pub type EngineFactory = fn(EngineName) -> Result<Arc<dyn Engine>, String>;
+
+/// Serves a chat model and keeps making it better from its users' rankings.
+#[derive(Debug, Parser)]
+#[command(name = "hone", version, propagate_version = true)]
+pub struct Cli {
+    /// Where hone keeps everything
+    #[arg(long, global = true, env = "HONE_DATA", default_value = "hone-data", value_name = "DIR")]
+    data: PathBuf,
+    /// Settings file [default: hone.toml, if there is one]
+    #[arg(long, global = true, env = "HONE_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Answer in JSON
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the API and the web page
+    Serve(serve::Args),
+    /// Add, list and revoke people
+    #[command(subcommand)]
+    User(user::Command),
+    /// Show every setting and where its value came from
+    Config,
+}
+
+/// What every command gets.
+#[derive(Debug)]
+pub struct Context {
+    /// The data folder.
+    pub data: PathBuf,
+    /// The settings file, where one was named.
+    pub config_file: Option<PathBuf>,
+    /// Whether to answer in JSON.
+    pub json: bool,
+}
+
+impl Context {
+    /// The settings, with this command's own flags on top.
+    ///
+    /// # Errors
+    /// What is wrong in which layer.
+    pub fn settings(&self, flags: &Flags) -> Result<Loaded, CliError> {
+        Ok(crate::config::load(self.config_file.as_deref(), &std::env::vars().collect(), flags)?)
+    }
+
+    /// Opens the store in the data folder.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn store(&self) -> Result<Store, CliError> {
+        Ok(Store::open(&self.data)?)
+    }
+
+    /// The data folder.
+    #[must_use]
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+}
+
+/// Why a command didn't do it.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// It was asked for something that makes no sense: exit code 2.
+    #[error("{0}")]
+    Usage(String),
+    /// It failed: exit code 1.
+    #[error("{0}")]
+    Failed(String),
+    /// The settings are wrong: exit code 2.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The store says no: exit code 1.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Reading or writing failed: exit code 1.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// Something can't be written as JSON: exit code 1.
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+}
+
+impl CliError {
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Usage(_) | Self::Config(_) => ExitCode::from(2),
+            Self::Failed(_) | Self::Store(_) | Self::Io(_) | Self::Json(_) => ExitCode::FAILURE,
+        }
+    }
+}
+
+/// Parses the arguments and runs the command.
+#[must_use]
+pub fn main(engine: EngineFactory) -> ExitCode {
+    let Cli { data, config, json, command } = Cli::parse();
+    let context = Context { data, config_file: config, json };
+    let result = match command {
+        Command::Serve(args) => serve::run(args, &context, engine),
+        Command::User(command) => user::run(command, &context),
+        Command::Config => config::run(&context),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            let text =
+                if json { serde_json::json!({"error": e.to_string()}).to_string() } else { format!("hone: {e}") };
+            eprintln!("{text}");
+            e.exit_code()
+        }
+    }
+}

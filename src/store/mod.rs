@@ -3,13 +3,22 @@
 //! Each file holds the plain functions of one resource over a connection; callers compose them into one transaction:
 //! `store.write(move |tx| users::create(tx, &name, role)).await`.
 
+pub mod audit;
 mod columns;
+pub mod comparisons;
+pub mod completions;
+pub mod credentials;
+pub mod demonstrations;
 pub mod imports;
 pub mod jobs;
 pub mod policies;
+pub mod rankings;
+pub mod ratings;
 pub mod runs;
 pub mod snapshots;
+pub mod stats;
 pub mod training_data;
+pub mod users;
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use rusqlite_migration::{M, Migrations};
@@ -236,7 +245,18 @@ fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
 /// Now, as stored: RFC 3339, UTC, microseconds.
 #[must_use]
 pub fn now() -> String {
-    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()
+    timestamp(jiff::Timestamp::now())
+}
+
+/// A time, as stored. Such texts sort as the times do.
+#[must_use]
+pub fn timestamp(at: jiff::Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()
+}
+
+/// A count as SQLite keeps it.
+fn count(n: usize) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

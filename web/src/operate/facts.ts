@@ -1,0 +1,50 @@
+// What each station of the loop holds, in a few words.
+import { count, metric, percent, shortId, signed } from '../lib/format';
+import type { Job, JobView, Policy, Sample, Stats } from '../lib/api/types';
+import type { Station } from './phases';
+
+/** A figure and what it is. */
+export interface Fact {
+  big: string;
+  small: string;
+}
+
+function newest(view: JobView | null, kind: 'sft' | 'reward' | 'ppo', names: string[]): number | null {
+  const phase = view?.phases.findLast((p) => p.kind === kind);
+  for (const name of names) {
+    const value = phase?.curves[name]?.at(-1)?.[1];
+    if (value !== undefined) return value;
+  }
+  return null;
+}
+
+/** The loop's figures: from the counts, the shown job's curves, and the newest policy that was judged. */
+export function facts(stats: Stats | null, view: JobView | null, policies: readonly Policy[], champion: Policy | null): Record<Station, Fact> {
+  const accuracy = newest(view, 'reward', ['evaluate/accuracy', 'accuracy']);
+  const kl = newest(view, 'ppo', ['objective/kl']);
+  const loss = newest(view, 'sft', ['evaluate/loss', 'loss']);
+  const judged = [...policies].sort((a, b) => b.created_at.localeCompare(a.created_at)).find((p) => p.gate_report);
+  const gate = judged?.gate_report;
+  return {
+    feedback: { big: stats ? count(stats.rankings) : '–', small: stats?.rankings === 1 ? 'ranking' : 'rankings' },
+    sft: {
+      big: stats ? count(stats.demonstrations) : '–',
+      small: `${stats?.demonstrations === 1 ? 'ideal answer' : 'ideal answers'}${loss === null ? '' : `, loss ${metric(loss)}`}`,
+    },
+    reward: accuracy === null ? { big: '–', small: 'no reward model yet' } : { big: percent(accuracy), small: 'agrees with people' },
+    ppo: kl === null ? { big: '–', small: 'not run yet' } : { big: metric(kl), small: 'nats of KL' },
+    gate: gate ? { big: gate.passed ? 'Passed' : 'Rejected', small: `reward ${signed(gate.inputs.reward_gain)}` } : { big: '–', small: 'nothing judged yet' },
+    served: champion ? { big: shortId(champion.id), small: champion.parent_id ? 'learned here' : 'the base model' } : { big: '–', small: '' },
+  };
+}
+
+/** The job that made a policy, if it is among these. */
+export function jobOf(jobs: readonly Job[], policy: string): Job | null {
+  return jobs.find((j) => j.work['policy'] === policy) ?? null;
+}
+
+/** Answers before and after, out of a job's evaluation. */
+export function samplesOf(view: JobView): Sample[] {
+  const found = view.phases.findLast((p) => p.kind === 'evaluate')?.metrics?.['samples'];
+  return Array.isArray(found) ? (found as Sample[]) : [];
+}
