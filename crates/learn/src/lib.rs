@@ -6,6 +6,7 @@
 mod error;
 pub mod files;
 pub mod gae;
+pub mod head;
 mod kernels;
 pub mod lora;
 pub mod losses;
@@ -17,5 +18,5 @@ pub mod train;
 
 pub use error::LearnError;
 pub use lora::{Adapter, LoraConfig};
-pub use model::{Base, Batch, ModelConfig};
+pub use model::{Base, Batch, Keep, ModelConfig, Workspace, backward, forward};
 pub use params::{Param, Params};

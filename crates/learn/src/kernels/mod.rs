@@ -1,5 +1,17 @@
 //! The ops of a block as pairs of pure functions, forward and backward, on row-major slices. Nothing here knows of models.
+//!
+//! Each is written once for f32 (to compute) and f64 (to check its gradient against finite differences).
 
+pub(crate) mod attention;
+pub(crate) mod linear;
+pub(crate) mod matmul;
+pub(crate) mod norm;
 mod real;
+pub(crate) mod reduce;
+pub(crate) mod rope;
+pub(crate) mod swiglu;
+
+#[cfg(test)]
+pub(crate) mod check;
 
 pub(crate) use real::Real;

@@ -24,7 +24,7 @@ pub(crate) trait Real:
     const ZERO: Self;
     const ONE: Self;
     const NEG_INFINITY: Self;
-    fn of(x: f32) -> Self;
+    fn from_f64(x: f64) -> Self;
     fn from_usize(n: usize) -> Self;
     /// The exponential, in a form that the compiler turns into vector instructions.
     fn exp(self) -> Self;
@@ -37,8 +37,8 @@ impl Real for f64 {
     const ZERO: Self = 0.0;
     const ONE: Self = 1.0;
     const NEG_INFINITY: Self = Self::NEG_INFINITY;
-    fn of(x: f32) -> Self {
-        Self::from(x)
+    fn from_f64(x: f64) -> Self {
+        x
     }
     fn from_usize(n: usize) -> Self {
         n as Self
@@ -61,9 +61,8 @@ impl Real for f32 {
     const ZERO: Self = 0.0;
     const ONE: Self = 1.0;
     const NEG_INFINITY: Self = Self::NEG_INFINITY;
-    #[inline(always)]
-    fn of(x: f32) -> Self {
-        x
+    fn from_f64(x: f64) -> Self {
+        x as Self
     }
     fn from_usize(n: usize) -> Self {
         n as Self

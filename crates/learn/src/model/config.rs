@@ -52,13 +52,29 @@ pub enum RopeScaling {
     Llama3 {
         /// The divisor of the low frequencies.
         factor: f64,
-        /// Below `original_context / low` turns a frequency is low.
+        /// A frequency that makes fewer turns than this over the original context is low.
         low: f64,
-        /// Above `original_context / high` turns a frequency is high.
+        /// One that makes more turns than this is high.
         high: f64,
         /// The context that the model was first trained at.
         original_context: f64,
     },
+}
+
+impl RopeScaling {
+    /// A frequency after scaling. Llama 3's formula is that of the model's reference code: by how many turns the original
+    /// context makes at this frequency, it is kept, divided, or something between.
+    fn apply(self, f: f64) -> f64 {
+        match self {
+            Self::None => f,
+            Self::Linear { factor } => f / factor,
+            Self::Llama3 { factor, low, high, original_context } => {
+                let turns = original_context * f / std::f64::consts::TAU;
+                let kept = ((turns - low) / (high - low)).clamp(0.0, 1.0);
+                f * (kept + (1.0 - kept) / factor)
+            }
+        }
+    }
 }
 
 /// `config.json` as Hugging Face writes it; what is left out there takes the family's default.
@@ -95,6 +111,12 @@ impl ModelConfig {
     /// Width of all key (or value) heads together.
     pub fn kv_dim(&self) -> usize {
         self.kv_heads * self.head_dim
+    }
+
+    /// The rotary frequencies `theta^(-2i/d)`, `(head_dim / 2,)`, changed as the model's scaling says.
+    pub(crate) fn rope_frequencies(&self) -> Vec<f64> {
+        let plain = (0..self.head_dim / 2).map(|i| self.rope_theta.powf(-2.0 * i as f64 / self.head_dim as f64));
+        plain.map(|f| self.rope_scaling.apply(f)).collect()
     }
 
     /// Reads `config.json` in a model folder.

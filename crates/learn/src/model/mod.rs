@@ -1,11 +1,20 @@
 //! The Llama family: its shape, its frozen weights, its explicit forward and backward over packed sequences.
 
+mod adapted;
 mod batch;
+mod block;
 mod config;
-mod rope;
+mod pass;
 mod weights;
+mod workspace;
 
 pub use batch::Batch;
 pub use config::{ModelConfig, RopeScaling};
+pub use pass::{Keep, backward, forward};
 pub use weights::Base;
+pub use workspace::Workspace;
+
+pub(crate) use adapted::{ModelAdapters, resolve};
+pub(crate) use block::Block;
+pub(crate) use pass::{check, embed};
 pub(crate) use weights::{WeightFiles, to_f32};

@@ -1,8 +1,8 @@
 //! The frozen base weights: read from safetensors (f32, bf16, f16; one file or shards), kept once as row-major f32.
 
 use super::ModelConfig;
-use super::rope::RopeTable;
 use crate::LearnError;
+use crate::kernels::rope::RopeTable;
 use memmap2::Mmap;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
@@ -38,7 +38,7 @@ pub struct Base {
     pub(crate) final_norm: Vec<f32>,
     /// `None` when the head is tied to the embedding.
     pub(crate) head: Option<Vec<f32>>,
-    pub(crate) rope: RopeTable,
+    pub(crate) rope: RopeTable<f32>,
 }
 
 impl Base {
@@ -80,7 +80,7 @@ impl Base {
             layers,
             final_norm: load("model.norm.weight", &[h])?,
             head: if config.tied_embeddings { None } else { Some(load("lm_head.weight", &[v, h])?) },
-            rope: RopeTable::new(&config),
+            rope: RopeTable::new(&config.rope_frequencies(), config.context),
             config,
         })
     }

@@ -1,0 +1,96 @@
+//! An adapter's parameters, found once per pass and laid out as the linears need them.
+
+use super::ModelConfig;
+use crate::kernels::linear::{Adapters, Part, PartGrads};
+use crate::lora::{a_name, b_name, linear_shape};
+use crate::{Adapter, LearnError, Params};
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+/// The four matrices of a block.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Linear {
+    /// q, k and v.
+    Qkv,
+    /// The output projection of attention.
+    O,
+    /// Gate and up.
+    GateUp,
+    /// The output projection of the feed-forward layer.
+    Down,
+}
+
+/// Which targets lie in each matrix, one below the other, by [`Linear`].
+const STACKED: [&[&str]; 4] = [&["q_proj", "k_proj", "v_proj"], &["o_proj"], &["gate_proj", "up_proj"], &["down_proj"]];
+
+/// The adapters of one block.
+#[derive(Debug)]
+pub(crate) struct LayerAdapters<'a> {
+    layer: usize,
+    linears: [Option<Adapters<'a, f32>>; 4],
+    targets: [Vec<&'static str>; 4],
+}
+
+/// The adapters of every block; `None` where a block has none.
+pub(crate) type ModelAdapters<'a> = Vec<Option<LayerAdapters<'a>>>;
+
+/// Gradients by parameter name.
+pub(crate) type Slots<'a> = HashMap<&'a str, &'a mut [f32]>;
+
+impl<'a> LayerAdapters<'a> {
+    pub(crate) fn of(&self, linear: Linear) -> Option<&Adapters<'a, f32>> {
+        self.linears[linear as usize].as_ref()
+    }
+
+    /// The gradients of one linear's adapters, taken out of `slots`.
+    pub(crate) fn grads<'g>(&self, linear: Linear, slots: &mut Slots<'g>) -> Vec<PartGrads<'g, f32>> {
+        let mut take = |name: String| slots.remove(name.as_str()).unwrap_or_else(|| panic!("no gradient for {name}"));
+        let targets = &self.targets[linear as usize];
+        targets.iter().map(|t| PartGrads { da: take(a_name(self.layer, t)), db: take(b_name(self.layer, t)) }).collect()
+    }
+}
+
+/// Finds every block's adapters; without an adapter no block has any.
+///
+/// # Errors
+/// When the adapter was made for a model of another shape.
+pub(crate) fn resolve<'a>(config: &ModelConfig, adapter: Option<&'a Adapter>) -> Result<ModelAdapters<'a>, LearnError> {
+    let Some(adapter) = adapter else { return Ok((0..config.layers).map(|_| None).collect()) };
+    (0..config.layers).map(|layer| resolve_layer(config, adapter, layer)).collect()
+}
+
+fn resolve_layer<'a>(
+    config: &ModelConfig,
+    adapter: &'a Adapter,
+    layer: usize,
+) -> Result<Option<LayerAdapters<'a>>, LearnError> {
+    let mut found = LayerAdapters { layer, linears: Default::default(), targets: Default::default() };
+    let r = adapter.config.r;
+    for (group, targets) in STACKED.iter().enumerate() {
+        let (mut col, mut parts, mut all_a) = (0, Vec::new(), Vec::new());
+        for target in *targets {
+            let (out, ins) = linear_shape(config, target);
+            let a = tensor(&adapter.params, a_name(layer, target), &[r, ins])?;
+            let b = tensor(&adapter.params, b_name(layer, target), &[out, r])?;
+            if let (Some(a), Some(b)) = (a, b) {
+                all_a.push(a);
+                parts.push(Part { col, out, b });
+                found.targets[group].push(target);
+            }
+            col += out;
+        }
+        if let Some(first) = all_a.first() {
+            let a = if all_a.len() == 1 { Cow::Borrowed(*first) } else { Cow::Owned(all_a.concat()) };
+            found.linears[group] = Some(Adapters { a, parts, r, scale: adapter.config.scale() });
+        }
+    }
+    Ok(found.linears.iter().any(Option::is_some).then_some(found))
+}
+
+fn tensor<'a>(params: &'a Params, name: String, shape: &[usize]) -> Result<Option<&'a [f32]>, LearnError> {
+    match params.get(&name) {
+        None => Ok(None),
+        Some(p) if p.shape == shape => Ok(Some(&p.data)),
+        Some(p) => Err(LearnError::ShapeMismatch { what: name, expected: shape.to_vec(), found: p.shape.clone() }),
+    }
+}

@@ -1,0 +1,133 @@
+//! The whole model, forward and backward, over packed sequences.
+
+use super::adapted::{ModelAdapters, resolve};
+use super::block::Block;
+use super::workspace::{Saved, Trace};
+use super::{Base, Batch, Workspace};
+use crate::kernels::attention::{self, Heads};
+use crate::kernels::norm;
+use crate::{Adapter, LearnError, Params};
+
+/// What a forward pass keeps for [`backward`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// Nothing: for scores and log-probs without a gradient.
+    Nothing,
+    /// Everything: about 1.1 MB per token of a model of 135M parameters.
+    Activations,
+    /// Each block's input; backward computes the rest again, a quarter slower at a tenth of the memory.
+    Recompute,
+}
+
+/// Hidden states after the final norm, `(tokens, hidden)`. Give the buffer back with [`Workspace::give`] when done with it.
+///
+/// # Errors
+/// When a token is outside of the vocabulary, a sequence is longer than the context, or the adapter is of another shape.
+pub fn forward(
+    base: &Base,
+    adapter: Option<&Adapter>,
+    batch: &Batch,
+    keep: Keep,
+    ws: &mut Workspace,
+) -> Result<Vec<f32>, LearnError> {
+    check(base, batch)?;
+    let adapters = resolve(&base.config, adapter)?;
+    let positions = batch.positions();
+    let first = if keep == Keep::Nothing { base.config.layers } else { first_adapted(&adapters) };
+    if keep != Keep::Nothing {
+        ws.forget();
+    }
+    let mut blocks = Vec::with_capacity(base.config.layers - first);
+    let mut x = embed(base, &batch.tokens, ws);
+    for (index, adapters) in adapters.iter().enumerate() {
+        let block = Block::new(base, index, adapters.as_ref());
+        let (y, acts) = block.forward(x, &positions, attend(base, &batch.starts), ws);
+        x = y;
+        match keep {
+            Keep::Activations if index >= first => blocks.push(Saved::All(Box::new(acts))),
+            Keep::Recompute if index >= first => blocks.push(Saved::Input(acts.keep_input(ws))),
+            _ => acts.give_back(ws),
+        }
+    }
+    let mut hidden = ws.take(x.len());
+    norm::forward(&x, &base.final_norm, base.config.norm_eps, &mut hidden);
+    if keep == Keep::Nothing {
+        ws.give(x);
+    } else {
+        ws.trace = Some(Trace { starts: batch.starts.clone(), first, blocks, last: x });
+    }
+    Ok(hidden)
+}
+
+/// Adds the gradients of the adapter's matrices to `grads`, from `d_hidden`, `(tokens, hidden)`, the gradient of what
+/// [`forward`] returned. Uses up what that pass kept.
+///
+/// # Errors
+/// When the adapter is of another shape than the model.
+///
+/// # Panics
+/// If the last kept pass in `ws` was not over this batch, or `grads` lacks a parameter of the adapter.
+pub fn backward(
+    base: &Base,
+    adapter: &Adapter,
+    batch: &Batch,
+    ws: &mut Workspace,
+    d_hidden: &[f32],
+    grads: &mut Params,
+) -> Result<(), LearnError> {
+    let adapters = resolve(&base.config, Some(adapter))?;
+    let trace = ws.trace.take().expect("backward needs a forward pass that kept something");
+    assert_eq!(trace.starts, batch.starts, "backward over another batch than the kept forward pass");
+    let positions = batch.positions();
+    let mut slots = grads.iter_mut().map(|p| (p.name.as_str(), p.data.as_mut_slice())).collect();
+    let mut dx = ws.take(d_hidden.len());
+    dx.fill(0.0);
+    norm::backward(&trace.last, &base.final_norm, base.config.norm_eps, d_hidden, &mut dx);
+    ws.give(trace.last);
+    for (offset, saved) in trace.blocks.into_iter().enumerate().rev() {
+        let index = trace.first + offset;
+        let block = Block::new(base, index, adapters[index].as_ref());
+        let acts = match saved {
+            Saved::All(acts) => *acts,
+            Saved::Input(x) => block.recompute(x, &positions, attend(base, &batch.starts), ws),
+        };
+        block.backward(acts, (&batch.starts, &positions), &mut dx, offset > 0, &mut slots, ws);
+    }
+    ws.give(dx);
+    Ok(())
+}
+
+/// Causal attention of each sequence to itself.
+fn attend<'a>(base: &'a Base, starts: &'a [usize]) -> impl FnOnce(&[f32], &mut [f32], &mut [f32]) + 'a {
+    let c = &base.config;
+    let heads = Heads { heads: c.heads, kv_heads: c.kv_heads, dim: c.head_dim };
+    move |qkv, o, l| {
+        attention::forward(heads, qkv, heads.qkv_dim(), &attention::packed(qkv, starts, heads), o, l);
+    }
+}
+
+/// The embedding's rows of the tokens, `(tokens, hidden)`.
+pub(crate) fn embed(base: &Base, tokens: &[u32], ws: &mut Workspace) -> Vec<f32> {
+    let h = base.config.hidden;
+    let mut x = ws.take(tokens.len() * h);
+    for (row, &token) in x.chunks_exact_mut(h).zip(tokens) {
+        row.copy_from_slice(&base.embedding[token as usize * h..][..h]);
+    }
+    x
+}
+
+/// Tokens are in the vocabulary and sequences within the context.
+pub(crate) fn check(base: &Base, batch: &Batch) -> Result<(), LearnError> {
+    let (vocab, context) = (base.config.vocab, base.config.context);
+    if let Some(&token) = batch.tokens.iter().find(|&&t| t as usize >= vocab) {
+        return Err(LearnError::TokenOutOfRange { token, vocab });
+    }
+    match (0..batch.sequences()).map(|s| batch.range(s).len()).find(|&n| n > context) {
+        Some(found) => Err(LearnError::TooLong { found, context }),
+        None => Ok(()),
+    }
+}
+
+fn first_adapted(adapters: &ModelAdapters<'_>) -> usize {
+    adapters.iter().position(Option::is_some).unwrap_or(adapters.len())
+}
