@@ -6,10 +6,12 @@
 mod error;
 pub mod files;
 pub mod gae;
+pub mod generate;
 pub mod head;
 mod kernels;
 pub mod lora;
 pub mod losses;
+pub mod merge;
 pub mod model;
 mod params;
 pub mod schedule;
