@@ -5,6 +5,7 @@ pub mod chat;
 pub mod cli;
 pub mod config;
 pub mod http;
+pub mod interchange;
 pub mod jobs;
 pub mod serving;
 pub mod store;

@@ -2,6 +2,7 @@
 
 use crate::store::StoreError;
 use hone_domain::EngineError;
+use hone_learn::LearnError;
 use std::path::{Path, PathBuf};
 
 /// What stops a job. The text says what to do.
@@ -33,6 +34,9 @@ pub enum JobError {
     /// The engine can't load or score the policy.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The trainer says no.
+    #[error(transparent)]
+    Learn(#[from] LearnError),
 }
 
 impl JobError {

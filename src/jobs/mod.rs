@@ -5,7 +5,10 @@
 pub mod curves;
 mod error;
 pub mod gate;
+pub mod inputs;
+pub mod plan;
 pub mod snapshot;
+pub mod triggers;
 pub mod view;
 
 pub use error::JobError;

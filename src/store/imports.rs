@@ -4,6 +4,7 @@ use super::{StoreError, now, policies};
 use hone_domain::{Demonstration, RankedPrompt};
 use rusqlite::{Connection, OptionalExtension, params};
 use sha2::{Digest, Sha256};
+use std::collections::HashMap;
 
 /// Finds the person of this name, or makes one who can't sign in until a key is made (role `labeler`).
 ///
@@ -18,6 +19,16 @@ pub fn labeler(c: &Connection, name: &str) -> Result<String, StoreError> {
     let sql = "insert into users(id, name, role, created_at) values (?1, ?2, 'labeler', ?3)";
     c.execute(sql, params![id.as_str(), name, now()])?;
     Ok(id.to_string())
+}
+
+/// Everybody's name by id.
+///
+/// # Errors
+/// When the database can't.
+pub fn names(c: &Connection) -> Result<HashMap<String, String>, StoreError> {
+    let mut rows = c.prepare("select id, name from users")?;
+    let rows = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 /// Stores a ranking by the user `ranked.labeler`. Answers whether it is new.

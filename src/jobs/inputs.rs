@@ -1,0 +1,131 @@
+//! Which adapters a run starts from.
+//!
+//! A round of the loop begins at the champion (or, when there are new demonstrations, at what SFT makes of it): the reward model and
+//! the policy start there, and the KL is measured from there. So each round has its own trust region around answers that
+//! its rankings were about, as in the iterated rounds of Llama 2 (Touvron et al. 2023, section 3.2).
+
+use super::JobError;
+use super::plan::Work;
+use crate::store::policies;
+use crate::store::runs::{self, Run, RunKind};
+use hone_domain::ids::RunId;
+use rusqlite::Connection;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// Adapter folders by role, relative to the data folder or absolute. None is the base model itself.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Inputs {
+    /// SFT, reward: what training starts from. PPO: the policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init: Option<PathBuf>,
+    /// PPO, evaluation: what the KL is measured from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reference: Option<PathBuf>,
+    /// PPO, evaluation: the reward model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reward: Option<PathBuf>,
+    /// Evaluation: the policy that is served.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub old: Option<PathBuf>,
+    /// Evaluation: the policy that is judged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub new: Option<PathBuf>,
+}
+
+impl Inputs {
+    /// The same with all paths absolute.
+    #[must_use]
+    pub fn under(self, data_dir: &Path) -> Self {
+        // `join` leaves an absolute path as it is.
+        let full = |path: Option<PathBuf>| path.map(|p| data_dir.join(p));
+        let Self { init, reference, reward, old, new } = self;
+        Self { init: full(init), reference: full(reference), reward: full(reward), old: full(old), new: full(new) }
+    }
+}
+
+/// The inputs of a run that is a phase of a job.
+///
+/// # Errors
+/// When there is no reward model, or nothing to judge.
+pub fn of_phase(c: &Connection, kind: RunKind, work: &Work, base_name: &str) -> Result<Inputs, JobError> {
+    let start = match work.runs.get(&RunKind::Sft) {
+        Some(sft) => Some(artifact(&runs::get(c, sft)?)?),
+        None => champion(c, base_name)?,
+    };
+    match kind {
+        RunKind::Sft => Ok(Inputs { init: champion(c, base_name)?, ..Inputs::default() }),
+        RunKind::Reward => Ok(Inputs { init: start, ..Inputs::default() }),
+        RunKind::Ppo => {
+            let reward = Some(reward_of(c, work, base_name)?);
+            Ok(Inputs { init: start.clone(), reference: start, reward, ..Inputs::default() })
+        }
+        RunKind::Evaluate => of_evaluation(c, work, base_name),
+    }
+}
+
+fn of_evaluation(c: &Connection, work: &Work, base_name: &str) -> Result<Inputs, JobError> {
+    let judged = work.runs.get(&RunKind::Ppo).or_else(|| work.runs.get(&RunKind::Sft));
+    let judged = judged.ok_or_else(|| JobError::Invalid("there is no run to judge: run a PPO job first".into()))?;
+    let judged = runs::get(c, judged)?;
+    let from: Inputs = serde_json::from_value(judged.inputs.clone()).unwrap_or_default();
+    let reward = match from.reward {
+        Some(reward) => reward,
+        None => reward_of(c, work, base_name)?,
+    };
+    Ok(Inputs {
+        init: None,
+        reference: from.reference.or(from.init),
+        reward: Some(reward),
+        old: champion(c, base_name)?,
+        new: Some(artifact(&judged)?),
+    })
+}
+
+/// The job's own reward model, or else the newest.
+fn reward_of(c: &Connection, work: &Work, base_name: &str) -> Result<PathBuf, JobError> {
+    let run = match work.runs.get(&RunKind::Reward) {
+        Some(own) => Some(runs::get(c, own)?),
+        None => runs::newest_succeeded(c, RunKind::Reward, base_name)?,
+    };
+    let none = || {
+        JobError::NotEnoughData("there is no reward model yet: run a job of kind \"reward\" (hone train reward)".into())
+    };
+    artifact(&run.ok_or_else(none)?)
+}
+
+/// The champion's adapter, where it is of this base and has one.
+fn champion(c: &Connection, base_name: &str) -> Result<Option<PathBuf>, JobError> {
+    let champion = policies::champion(c)?.filter(|p| p.base_name == base_name);
+    Ok(champion.and_then(|p| p.adapter_dir).map(PathBuf::from))
+}
+
+/// What a run has made.
+///
+/// # Errors
+/// When it hasn't made anything yet.
+pub fn artifact(run: &Run) -> Result<PathBuf, JobError> {
+    let none = || JobError::Conflict(format!("run {} has no artifact: it is {}", run.id, run.state));
+    run.artifact_dir.as_ref().map(PathBuf::from).ok_or_else(none)
+}
+
+/// An adapter that was named on the command line: a run's id, a policy's id, or a folder.
+///
+/// # Errors
+/// When it is none of them.
+pub fn named(c: &Connection, name: &str) -> Result<PathBuf, JobError> {
+    if name.starts_with("run_") {
+        return artifact(&runs::get(c, &RunId::from_raw(name))?);
+    }
+    if name.starts_with("pol_") {
+        let policy = policies::get(c, &hone_domain::ids::PolicyId::from_raw(name))?;
+        let dir = policy.adapter_dir.map(PathBuf::from);
+        return dir.ok_or_else(|| JobError::Invalid(format!("policy {name} is the base model: leave it out")));
+    }
+    let path = Path::new(name);
+    if path.join("adapter_config.json").exists() {
+        return std::path::absolute(path).map_err(JobError::file(path));
+    }
+    Err(JobError::Invalid(format!("{name} is neither a run, nor a policy, nor a folder with an adapter_config.json")))
+}
