@@ -203,21 +203,23 @@ mod tests {
         assert!(shares.iter().zip(expected).all(|(a, b)| (a - b).abs() < 0.018), "{shares:?} {expected:?}");
     }
 
-    // ln of the probabilities .5 .3 .15 .05
-    const LOGITS: [f32; 4] = [-0.693_147_2, -1.203_972_8, -1.897_12, -2.995_732_3];
+    /// Logits of tokens with the probabilities .5 .3 .15 .05.
+    fn logits() -> [f32; 4] {
+        [0.5, 0.3, 0.15, 0.05].map(f32::ln)
+    }
 
     #[test]
     fn draws_with_the_softmax_at_its_temperature() {
-        close(&shares(|_| {}, &LOGITS), &[0.5, 0.3, 0.15, 0.05]);
+        close(&shares(|_| {}, &logits()), &[0.5, 0.3, 0.15, 0.05]);
         // At T = 0.5 the probabilities are squared and normalised.
         let squares = [0.25, 0.09, 0.0225, 0.0025].map(|p| p / 0.365);
-        close(&shares(|s| s.temperature = 0.5, &LOGITS), &squares);
-        assert_eq!(shares(|s| s.temperature = 0.0, &LOGITS)[0].round(), 1.0);
+        close(&shares(|s| s.temperature = 0.5, &logits()), &squares);
+        assert_eq!(shares(|s| s.temperature = 0.0, &logits())[0].round(), 1.0);
     }
 
     #[test]
     fn the_nucleus_is_the_smallest_set_with_the_mass() {
-        let shares_at = |p: f64| shares(|s| s.top_p = p, &[LOGITS[2], LOGITS[0], LOGITS[3], LOGITS[1]]);
+        let shares_at = |p: f64| shares(|s| s.top_p = p, &[logits()[2], logits()[0], logits()[3], logits()[1]]);
         close(&shares_at(0.7), &[0.0, 0.625, 0.0, 0.375]);
         close(&shares_at(0.81), &[0.15 / 0.95, 0.5 / 0.95, 0.0, 0.3 / 0.95]);
         close(&shares_at(0.49), &[0.0, 1.0, 0.0, 0.0]);
@@ -248,14 +250,14 @@ mod tests {
             s.frequency_penalty = 2.0;
         });
         for _ in 0..2 {
-            let picked = s.pick(&LOGITS).expect("finite");
+            let picked = s.pick(&logits()).expect("finite");
             let p = picked.logprob.expect("asked for").exp();
             assert!((p - [0.5, 0.3][picked.token as usize]).abs() < 1e-5);
             let top: Vec<(u32, f32)> = picked.top.iter().map(|(t, l)| (*t, l.exp())).collect();
             assert!(top[0].0 == 0 && top[1].0 == 1 && top.len() == 2, "{top:?}");
         }
-        assert!((logprob_of(&LOGITS, 3).expect("in range") + 2.995_732).abs() < 1e-4);
-        assert_eq!(logprob_of(&LOGITS, 4), None);
+        assert!((logprob_of(&logits(), 3).expect("in range") + 2.995_732).abs() < 1e-4);
+        assert_eq!(logprob_of(&logits(), 4), None);
     }
 
     #[test]
