@@ -1,1 +1,117 @@
-//! The Llama family on CPUs, served by the forward pass of learn, with run-time adapters.
+//! The Llama family on CPUs, on learn's own forward pass: what is served is what was trained, to the bit of the weights.
+//! May use: domain, text, learn. Base weights are in memory once per base folder, shared by all policies on it; a policy's
+//! adapter is applied at run time. A bounded number of answers is computed at once, each on a thread of its own.
+
+mod policy;
+
+use async_trait::async_trait;
+use hone_domain::{Engine, EngineError, LoadedPolicy, PolicyFiles};
+use hone_learn::{Adapter, Base};
+use hone_text::ChatTokenizer;
+use policy::{NativePolicy, Weights};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use tokio::sync::Semaphore;
+
+/// A base model in memory.
+struct LoadedBase {
+    base: Base,
+    tokenizer: ChatTokenizer,
+}
+
+/// Bases in memory by their folder. Weak: the policies hold a base, and the last of them drops it.
+type Bases = Mutex<HashMap<PathBuf, Weak<LoadedBase>>>;
+
+/// The engine for CPUs.
+pub struct NativeEngine {
+    bases: Arc<Bases>,
+    /// One turn per answer that is computed.
+    turns: Arc<Semaphore>,
+    /// One load at a time, so that two policies on one base can't each read it.
+    loading: tokio::sync::Mutex<()>,
+}
+
+impl NativeEngine {
+    /// An engine that computes up to `threads` answers at once (at least 1).
+    #[must_use]
+    pub fn new(threads: usize) -> Self {
+        let turns = threads.clamp(1, Semaphore::MAX_PERMITS);
+        Self { bases: Arc::default(), turns: Arc::new(Semaphore::new(turns)), loading: tokio::sync::Mutex::new(()) }
+    }
+}
+
+#[async_trait]
+impl Engine for NativeEngine {
+    fn name(&self) -> &'static str {
+        "native"
+    }
+
+    fn needs_merged(&self) -> bool {
+        false
+    }
+
+    async fn load(&self, files: &PolicyFiles) -> Result<Arc<dyn LoadedPolicy>, EngineError> {
+        let _one_at_a_time = self.loading.lock().await;
+        let (bases, owned) = (Arc::clone(&self.bases), files.clone());
+        let weights = tokio::task::spawn_blocking(move || read(&bases, &owned)).await;
+        let weights = weights.map_err(|e| EngineError::Load(e.to_string()))??;
+        Ok(Arc::new(NativePolicy::new(files.id.clone(), weights, Arc::clone(&self.turns))))
+    }
+}
+
+/// Reads a policy's files; its base from memory, if it's there.
+fn read(bases: &Bases, files: &PolicyFiles) -> Result<Weights, EngineError> {
+    let base = base(bases, &files.base_dir)?;
+    let adapter = files.adapter_dir.as_deref().map(|dir| {
+        let adapter = Adapter::load(dir, base.base.config());
+        adapter.map_err(|e| EngineError::Load(format!("the adapter in {}: {e}", dir.display())))
+    });
+    Ok(Weights { adapter: adapter.transpose()?, base })
+}
+
+fn base(bases: &Bases, dir: &Path) -> Result<Arc<LoadedBase>, EngineError> {
+    let failed = |e: String| EngineError::Load(format!("the base model in {}: {e}", dir.display()));
+    let dir = dir.canonicalize().map_err(|e| failed(e.to_string()))?;
+    let known = || bases.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(base) = known().get(&dir).and_then(Weak::upgrade) {
+        return Ok(base);
+    }
+    let tokenizer = ChatTokenizer::open(&dir).map_err(|e| failed(e.to_string()))?;
+    let base = Base::open(&dir).map_err(|e| failed(e.to_string()))?;
+    let loaded = Arc::new(LoadedBase { base, tokenizer });
+    let mut known = known();
+    known.retain(|_, base| base.strong_count() > 0);
+    known.insert(dir, Arc::downgrade(&loaded));
+    Ok(loaded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hone_domain::ids::PolicyId;
+    use hone_learn::{LoraConfig, tiny};
+    use rand_chacha::ChaCha8Rng;
+    use rand_chacha::rand_core::SeedableRng;
+
+    #[tokio::test]
+    async fn policies_share_their_base_and_the_last_one_drops_it() {
+        let dir = tempfile::tempdir().expect("a temp folder");
+        let (base_dir, adapter_dir) = (dir.path().join("base"), dir.path().join("adapter"));
+        tiny::write(&base_dir, &tiny::TinySpec::default()).expect("a tiny base");
+        let model = Base::open(&base_dir).expect("opens");
+        let mut rng = ChaCha8Rng::seed_from_u64(0);
+        let adapter = Adapter::new(model.config(), LoraConfig::default(), false, &mut rng).expect("fits");
+        adapter.save(&adapter_dir, "tiny").expect("saves");
+        let base = PolicyFiles { id: PolicyId::base("tiny"), base_dir, adapter_dir: None, merged_dir: None };
+        let id = PolicyId::from_raw("pol_tuned");
+        let tuned = PolicyFiles { id, adapter_dir: Some(adapter_dir), ..base.clone() };
+
+        let engine = NativeEngine::new(2);
+        let loaded = [engine.load(&base).await.expect("loads"), engine.load(&tuned).await.expect("loads")];
+        let known = engine.bases.lock().expect("no panic").values().next().cloned().expect("one base");
+        assert_eq!((known.strong_count(), engine.bases.lock().expect("no panic").len()), (2, 1));
+        drop(loaded);
+        assert_eq!(known.strong_count(), 0);
+    }
+}
