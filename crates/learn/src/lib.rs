@@ -3,6 +3,7 @@
 //! No async, no SQL, no HTTP: this crate can be used alone as a library. There is no autograd; every op is a pair of pure
 //! functions, forward and backward, with its equation above it.
 
+pub mod checkpoint;
 mod error;
 pub mod files;
 pub mod gae;
@@ -12,7 +13,9 @@ mod kernels;
 pub mod lora;
 pub mod losses;
 pub mod merge;
+pub mod metrics;
 pub mod model;
+pub mod optim;
 mod params;
 pub mod schedule;
 pub mod tiny;

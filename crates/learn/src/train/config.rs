@@ -1,6 +1,7 @@
 //! The settings of the three trainers: plain data with defaults for a small model on a few CPU cores. Each field names the paper's
 //! number where it has one (Ouyang et al. 2022 unless said; "N+" is Huang et al. 2024, arXiv 2403.17031). Uses serde only.
 
+use crate::LearnError;
 use crate::schedule::Decay;
 use serde::{Deserialize, Serialize};
 
@@ -246,6 +247,87 @@ fn all_targets() -> Vec<String> {
     ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"].map(str::to_owned).to_vec()
 }
 
+/// `Err` naming the first setting that isn't above zero (or isn't a number).
+fn positive(settings: &[(&str, f64)]) -> Result<(), LearnError> {
+    match settings.iter().find(|(_, v)| !(*v > 0.0 && v.is_finite())) {
+        Some((name, v)) => {
+            Err(LearnError::BadConfig { name: (*name).to_owned(), reason: format!("is {v}, must be above 0") })
+        }
+        None => Ok(()),
+    }
+}
+
+impl SftConfig {
+    /// Refuses values that can't train.
+    ///
+    /// # Errors
+    /// The first setting outside its range.
+    pub fn check(&self) -> Result<(), LearnError> {
+        positive(&[
+            ("epochs", self.epochs as f64),
+            ("batch_examples", self.batch_examples as f64),
+            ("learning_rate", self.learning_rate),
+            ("gradient_norm_max", self.gradient_norm_max),
+            ("prompt_tokens_max", self.prompt_tokens_max as f64),
+            ("answer_tokens_max", self.answer_tokens_max as f64),
+            ("lora_r", self.lora_r as f64),
+            ("checkpoint_steps", self.checkpoint_steps as f64),
+        ])
+    }
+}
+
+impl RewardConfig {
+    /// Refuses values that can't train.
+    ///
+    /// # Errors
+    /// The first setting outside its range.
+    pub fn check(&self) -> Result<(), LearnError> {
+        positive(&[
+            ("epochs", self.epochs as f64),
+            ("batch_prompts", self.batch_prompts as f64),
+            ("learning_rate", self.learning_rate),
+            ("gradient_norm_max", self.gradient_norm_max),
+            ("prompt_tokens_max", self.prompt_tokens_max as f64),
+            ("answer_tokens_max", self.answer_tokens_max as f64),
+            ("lora_r", self.lora_r as f64),
+            ("checkpoint_steps", self.checkpoint_steps as f64),
+        ])
+    }
+}
+
+impl PpoConfig {
+    /// Refuses values that can't train.
+    ///
+    /// # Errors
+    /// The first setting outside its range.
+    pub fn check(&self) -> Result<(), LearnError> {
+        positive(&[
+            ("total_episodes", self.total_episodes as f64),
+            ("batch_episodes", self.batch_episodes as f64),
+            ("minibatch_episodes", self.minibatch_episodes as f64),
+            ("inner_epochs", self.inner_epochs as f64),
+            ("max_new_tokens", self.max_new_tokens as f64),
+            ("prompt_tokens_max", self.prompt_tokens_max as f64),
+            ("temperature", self.temperature),
+            ("learning_rate", self.learning_rate),
+            ("value_learning_rate", self.value_learning_rate),
+            ("gradient_norm_max", self.gradient_norm_max),
+            ("clip_ratio", self.clip_ratio),
+            ("clip_value", self.clip_value),
+            ("value_coef", self.value_coef),
+            ("score_clip", self.score_clip),
+            ("kl_target_nats", self.kl_target_nats.unwrap_or(1.0)),
+            ("kl_stop_nats", self.kl_stop_nats.unwrap_or(1.0)),
+            ("lora_r", self.lora_r as f64),
+            ("checkpoint_iterations", self.checkpoint_iterations as f64),
+        ])?;
+        if self.kl_coef < 0.0 || self.kl_coef.is_nan() {
+            return Err(LearnError::BadConfig { name: "kl_coef".into(), reason: "must be 0 or more".into() });
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -256,5 +338,15 @@ mod tests {
         assert_eq!(some, PpoConfig { kl_coef: 0.1, ..PpoConfig::default() });
         let unknown = serde_json::from_str::<SftConfig>(r#"{"learn_rate": 1}"#).expect_err("a typo");
         assert!(unknown.to_string().contains("learning_rate"), "the error lists the names: {unknown}");
+    }
+
+    #[test]
+    fn values_that_cannot_train_are_named() {
+        assert!(PpoConfig::default().check().is_ok());
+        let bad = PpoConfig { temperature: 0.0, ..PpoConfig::default() }.check().expect_err("zero");
+        assert!(bad.to_string().contains("temperature"), "{bad}");
+        assert!(RewardConfig { learning_rate: f64::NAN, ..RewardConfig::default() }.check().is_err());
+        assert!(SftConfig { epochs: 0, ..SftConfig::default() }.check().is_err());
+        assert!(PpoConfig { kl_coef: -1.0, ..PpoConfig::default() }.check().is_err());
     }
 }

@@ -1,0 +1,257 @@
+//! Checkpoints: everything a run needs to go on as if it had never been interrupted, written atomically. Tensors go into one
+//! safetensors file, the rest (step, RNG, data cursor, controllers) into one JSON file beside it. Uses `files` and `Params`.
+
+use crate::LearnError;
+use crate::files::{write_atomic, write_folder_atomic};
+use crate::params::Params;
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Checkpoints that are kept; older ones are removed after a newer one is safely on disk.
+const KEPT: usize = 2;
+const TENSORS: &str = "tensors.safetensors";
+const STATE: &str = "state.json";
+
+/// What a run is made of. A checkpoint of another identity is refused: continuing it would be a run that nobody asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// sft, reward or ppo.
+    pub kind: String,
+    /// The base model: its name and shape.
+    pub base: String,
+    /// Hash of the settings.
+    pub config: String,
+    /// Hash of the data set.
+    pub data: String,
+    /// Hash of the adapters that the run starts from.
+    pub init: String,
+    /// The run's seed.
+    pub seed: u64,
+}
+
+impl Identity {
+    /// `None` where the two are the same, else what differs.
+    fn difference(&self, other: &Self) -> Option<String> {
+        let Self { kind, base, config, data, init, seed } = self;
+        let pairs = [
+            ("kind of training", kind, &other.kind),
+            ("base model", base, &other.base),
+            ("settings", config, &other.config),
+            ("data set", data, &other.data),
+            ("starting adapters", init, &other.init),
+        ];
+        let text = pairs.iter().find(|(_, a, b)| a != b).map(|(what, a, b)| format!("its {what}: {b} there, {a} here"));
+        text.or_else(|| (*seed != other.seed).then(|| format!("its seed: {} there, {seed} here", other.seed)))
+    }
+}
+
+/// Hex SHA-256.
+#[must_use]
+pub fn sha256(bytes: &[u8]) -> String {
+    hex::encode(Sha256::digest(bytes))
+}
+
+/// Hex SHA-256 of a value's JSON.
+///
+/// # Errors
+/// When the value has no JSON form.
+pub fn sha256_json(value: &impl Serialize) -> Result<String, LearnError> {
+    serde_json::to_vec(value).map(|b| sha256(&b)).map_err(|e| LearnError::BadData { reason: e.to_string() })
+}
+
+/// The checkpoints of one run.
+#[derive(Debug, Clone)]
+pub struct Checkpoints {
+    dir: PathBuf,
+    identity: Identity,
+}
+
+/// A checkpoint as it was read.
+#[derive(Debug)]
+pub struct Loaded<S> {
+    /// Steps (PPO: iterations) that were done.
+    pub step: usize,
+    /// The trainer's own state.
+    pub state: S,
+    path: PathBuf,
+    tensors: Vec<u8>,
+}
+
+#[derive(Serialize)]
+struct StateOut<'a, S> {
+    step: usize,
+    identity: &'a Identity,
+    state: &'a S,
+}
+
+#[derive(Deserialize)]
+struct StateIn<S> {
+    step: usize,
+    state: S,
+}
+
+#[derive(Deserialize)]
+struct IdentityIn {
+    identity: Identity,
+}
+
+impl Checkpoints {
+    /// Those in `run_dir/checkpoints`, of a run with this identity.
+    #[must_use]
+    pub fn new(run_dir: &Path, identity: Identity) -> Self {
+        Self { dir: run_dir.join("checkpoints"), identity }
+    }
+
+    /// Removes all of them: the run starts anew.
+    ///
+    /// # Errors
+    /// When a folder can't be removed.
+    pub fn clear(&self) -> Result<(), LearnError> {
+        for (_, path) in self.list()? {
+            fs::remove_dir_all(&path).map_err(LearnError::io(&path))?;
+        }
+        Ok(())
+    }
+
+    /// Writes `step-NNNNNN`, then drops all but the newest [`KEPT`]. Each of `tensors` is saved under its prefix.
+    ///
+    /// # Errors
+    /// When the disk refuses; the checkpoints before are whole then.
+    pub fn save<S: Serialize>(&self, step: usize, state: &S, tensors: &[(&str, &Params)]) -> Result<(), LearnError> {
+        let path = self.dir.join(format!("step-{step:06}"));
+        let bad = |e: String| LearnError::CheckpointMismatch { path: path.clone(), reason: e };
+        let mut views = Vec::new();
+        for (prefix, params) in tensors {
+            for p in params.iter() {
+                let view = TensorView::new(Dtype::F32, p.shape.clone(), bytemuck::cast_slice(&p.data));
+                views.push((format!("{prefix}/{}", p.name), view.map_err(|e| bad(e.to_string()))?));
+            }
+        }
+        let bytes = safetensors::serialize(views, None).map_err(|e| bad(e.to_string()))?;
+        let state = StateOut { step, identity: &self.identity, state };
+        let json = serde_json::to_vec_pretty(&state).map_err(|e| bad(e.to_string()))?;
+        write_folder_atomic(&path, |dir| {
+            write_atomic(&dir.join(TENSORS), &bytes)?;
+            write_atomic(&dir.join(STATE), &json)
+        })?;
+        let all = self.list()?;
+        for (_, old) in all.iter().rev().skip(KEPT) {
+            fs::remove_dir_all(old).map_err(LearnError::io(old))?;
+        }
+        Ok(())
+    }
+
+    /// The newest checkpoint, if there is any.
+    ///
+    /// # Errors
+    /// When it belongs to another run, or can't be read.
+    pub fn load_last<S: DeserializeOwned>(&self) -> Result<Option<Loaded<S>>, LearnError> {
+        let Some((_, path)) = self.list()?.pop() else { return Ok(None) };
+        let read = |name: &str| fs::read(path.join(name)).map_err(LearnError::io(path.join(name)));
+        let json = read(STATE)?;
+        let bad = |reason: String| LearnError::CheckpointMismatch { path: path.clone(), reason };
+        let damaged =
+            |e: serde_json::Error| bad(format!("it is damaged ({e}); remove it to go back to the one before"));
+        // The identity first: another kind's state would fail to parse, with a less helpful message.
+        let theirs = serde_json::from_slice::<IdentityIn>(&json).map_err(damaged)?.identity;
+        if let Some(what) = self.identity.difference(&theirs) {
+            return Err(bad(format!("it belongs to another run, which differs in {what}; start a new run instead")));
+        }
+        let StateIn { step, state } = serde_json::from_slice(&json).map_err(damaged)?;
+        Ok(Some(Loaded { step, state, tensors: read(TENSORS)?, path }))
+    }
+
+    /// All checkpoints, oldest first.
+    fn list(&self) -> Result<Vec<(usize, PathBuf)>, LearnError> {
+        let entries = match fs::read_dir(&self.dir) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.map_err(LearnError::io(&self.dir))?,
+        };
+        let mut all = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(LearnError::io(&self.dir))?;
+            let step = entry.file_name().to_string_lossy().strip_prefix("step-").and_then(|n| n.parse().ok());
+            all.extend(step.map(|s| (s, entry.path())));
+        }
+        all.sort();
+        Ok(all)
+    }
+}
+
+impl<S> Loaded<S> {
+    /// Puts the tensors that were saved under `prefix` into `params`, whose layout they must have.
+    ///
+    /// # Errors
+    /// A tensor that is missing or has another shape.
+    pub fn restore(&self, prefix: &str, params: &mut Params) -> Result<(), LearnError> {
+        let bad = |reason: String| LearnError::CheckpointMismatch { path: self.path.clone(), reason };
+        let file = SafeTensors::deserialize(&self.tensors).map_err(|e| bad(e.to_string()))?;
+        for p in params.iter_mut() {
+            let name = format!("{prefix}/{}", p.name);
+            let view = file.tensor(&name).map_err(|_| bad(format!("it has no tensor {name}")))?;
+            if view.shape() != p.shape || view.dtype() != Dtype::F32 {
+                return Err(bad(format!("its tensor {name} has shape {:?}, not {:?}", view.shape(), p.shape)));
+            }
+            for (x, bytes) in p.data.iter_mut().zip(view.data().chunks_exact(4)) {
+                *x = f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity() -> Identity {
+        let [kind, base, config, data, init] = ["sft", "b", "c", "d", "i"].map(str::to_owned);
+        Identity { kind, base, config, data, init, seed: 1 }
+    }
+
+    fn params(x: f32) -> Params {
+        let mut p = Params::new();
+        p.push("w", vec![2], vec![x, -x]);
+        p
+    }
+
+    #[test]
+    fn the_newest_comes_back_and_two_are_kept() {
+        let home = tempfile::tempdir().expect("temp dir");
+        let all = Checkpoints::new(home.path(), identity());
+        assert!(all.load_last::<u64>().expect("none yet").is_none());
+        for step in 1..=3 {
+            all.save(step, &(step * 10), &[("w", &params(step as f32)), ("m", &params(0.5))]).expect("saves");
+        }
+        let steps: Vec<usize> = all.list().expect("list").iter().map(|(s, _)| *s).collect();
+        assert_eq!(steps, [2, 3]);
+        let last = all.load_last::<usize>().expect("reads").expect("there");
+        let mut w = params(0.0);
+        last.restore("w", &mut w).expect("fits");
+        assert_eq!((last.step, last.state, w), (3, 30, params(3.0)));
+        assert!(last.restore("v", &mut params(0.0)).is_err(), "nothing was saved as v");
+        all.clear().expect("clears");
+        assert!(all.load_last::<u64>().expect("none left").is_none());
+    }
+
+    #[test]
+    fn a_checkpoint_of_another_run_is_refused_with_the_reason() {
+        let home = tempfile::tempdir().expect("temp dir");
+        Checkpoints::new(home.path(), identity()).save(1, &0, &[("w", &params(1.0))]).expect("saves");
+        let reason = |change: fn(&mut Identity)| {
+            let mut other = identity();
+            change(&mut other);
+            let error = Checkpoints::new(home.path(), other).load_last::<u64>().expect_err("refused");
+            error.to_string()
+        };
+        assert!(reason(|i| i.data = "x".into()).contains("data set"));
+        assert!(reason(|i| i.base = "x".into()).contains("base model"));
+        assert!(reason(|i| i.config = "x".into()).contains("settings"));
+        assert!(reason(|i| i.seed = 2).contains("seed"));
+    }
+}

@@ -1,0 +1,168 @@
+//! From text to token sequences that fit, and from sequences to micro-batches. What doesn't fit is left out or cut, and counted:
+//! one over-long prompt must not end a run.
+
+use crate::LearnError;
+use hone_domain::Message;
+use hone_text::{ChatTokenizer, TextError};
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+use std::collections::BTreeMap;
+
+/// A prompt followed by its response, in tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Sequence {
+    /// Prompt, then response.
+    pub(crate) tokens: Vec<u32>,
+    /// How many of them are the prompt. At least 1, so that the first response token has a state that predicts it.
+    pub(crate) prompt_len: usize,
+}
+
+impl AsRef<[u32]> for Sequence {
+    fn as_ref(&self) -> &[u32] {
+        &self.tokens
+    }
+}
+
+impl Sequence {
+    pub(crate) fn new(prompt: &[u32], response: &[u32]) -> Self {
+        Self { tokens: [prompt, response].concat(), prompt_len: prompt.len() }
+    }
+
+    pub(crate) fn response_len(&self) -> usize {
+        self.tokens.len() - self.prompt_len
+    }
+}
+
+/// Most tokens of a prompt and of an answer; together they are within the model's context.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) prompt_tokens: usize,
+    pub(crate) answer_tokens: usize,
+    pub(crate) context: usize,
+}
+
+/// What didn't fit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Misfits {
+    /// Prompts left out.
+    pub(crate) skipped: usize,
+    /// Answers cut.
+    pub(crate) truncated: usize,
+}
+
+impl Misfits {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.skipped += other.skipped;
+        self.truncated += other.truncated;
+    }
+
+    /// Warns once, and gives the counts as metrics.
+    pub(crate) fn report(self) -> BTreeMap<String, f64> {
+        let Self { skipped, truncated } = self;
+        if skipped + truncated > 0 {
+            tracing::warn!(
+                skipped,
+                truncated,
+                "{skipped} prompts were too long and left out, {truncated} answers were cut"
+            );
+        }
+        [("data/skipped".to_owned(), skipped as f64), ("data/truncated".to_owned(), truncated as f64)].into()
+    }
+}
+
+/// Tokenises within limits.
+pub(crate) struct Encoder<'a> {
+    tokenizer: &'a ChatTokenizer,
+    limits: Limits,
+    /// What didn't fit so far.
+    pub(crate) misfits: Misfits,
+}
+
+impl<'a> Encoder<'a> {
+    pub(crate) fn new(tokenizer: &'a ChatTokenizer, limits: Limits) -> Self {
+        Self { tokenizer, limits, misfits: Misfits::default() }
+    }
+
+    /// The prompt's tokens; `None` where it is too long (and counted) or has none.
+    pub(crate) fn prompt(&mut self, messages: &[Message]) -> Result<Option<Vec<u32>>, LearnError> {
+        let tokens = self.tokenizer.encode_prompt(messages).map_err(tokenizer_error)?;
+        let fits = tokens.len() <= self.limits.prompt_tokens && tokens.len() + 2 <= self.limits.context;
+        if fits && !tokens.is_empty() {
+            return Ok(Some(tokens));
+        }
+        self.misfits.skipped += 1;
+        Ok(None)
+    }
+
+    /// Prompt and answer. A long answer is cut; it then ends with the end token only if `keep_end`: the reward model reads its
+    /// score there, while SFT must not teach to stop in the middle.
+    pub(crate) fn answer(&mut self, prompt: &[u32], answer: &str, keep_end: bool) -> Result<Sequence, LearnError> {
+        let mut tokens = self.tokenizer.encode_answer(answer).map_err(tokenizer_error)?;
+        let most = self.limits.answer_tokens.min(self.limits.context - prompt.len());
+        if tokens.len() > most {
+            self.misfits.truncated += 1;
+            tokens.truncate(most);
+            if let (true, Some(last)) = (keep_end, tokens.last_mut()) {
+                *last = self.tokenizer.eos_id();
+            }
+        }
+        Ok(Sequence::new(prompt, &tokens))
+    }
+}
+
+fn tokenizer_error(e: TextError) -> LearnError {
+    LearnError::Tokenizer { reason: e.to_string() }
+}
+
+/// Splits `members` into groups of at most `budget` in `sizes` each, longest first (of similar length, so that a group's attention
+/// costs about the same); a member above the budget is a group alone. Order and result depend on the arguments only.
+pub(crate) fn micro_batches(members: &[usize], sizes: &[usize], budget: usize) -> Vec<Vec<usize>> {
+    let mut sorted = members.to_vec();
+    sorted.sort_by_key(|&i| (std::cmp::Reverse(sizes[i]), i));
+    let mut groups: Vec<Vec<usize>> = Vec::new();
+    let mut used = 0;
+    for i in sorted {
+        match groups.last_mut() {
+            Some(group) if used + sizes[i] <= budget => group.push(i),
+            _ => {
+                groups.push(vec![i]);
+                used = 0;
+            }
+        }
+        used += sizes[i];
+    }
+    groups
+}
+
+/// A permutation of 0..n that is a function of seed and epoch alone: the data cursor of a resumed run is its step number.
+pub(crate) fn epoch_order(n: usize, seed: u64, epoch: usize) -> Vec<usize> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(1 + epoch as u64); // stream 0 initialises weights
+    let mut order: Vec<usize> = (0..n).collect();
+    order.shuffle(&mut rng);
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn micro_batches_hold_each_member_once_within_the_budget() {
+        let sizes = [3, 9, 4, 1, 12, 5];
+        let groups = micro_batches(&[0, 1, 2, 3, 4, 5], &sizes, 10);
+        assert_eq!(groups, [vec![4], vec![1], vec![5, 2], vec![0, 3]]);
+        assert!(micro_batches(&[], &sizes, 10).is_empty());
+    }
+
+    #[test]
+    fn orders_repeat_with_the_seed_and_differ_between_epochs() {
+        assert_eq!(epoch_order(20, 7, 0), epoch_order(20, 7, 0));
+        assert_ne!(epoch_order(20, 7, 0), epoch_order(20, 7, 1));
+        assert_ne!(epoch_order(20, 7, 0), epoch_order(20, 8, 0));
+        let mut sorted = epoch_order(20, 7, 3);
+        sorted.sort_unstable();
+        assert_eq!(sorted, (0..20).collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,82 @@
+//! Supervised fine-tuning.
+
+use crate::world::{World, data, metrics};
+use hone_domain::DataSet;
+use hone_learn::LearnError;
+use hone_learn::train::{SftConfig, sft};
+
+fn config() -> SftConfig {
+    SftConfig { epochs: 6, learning_rate: 2e-2, lora_r: 4, checkpoint_steps: 5, ..SftConfig::default() }
+}
+
+#[test]
+fn it_learns_the_demonstrations_and_says_so() {
+    let (world, data) = (World::new(), data(0));
+    let (outcome, reports) = world.run("run", false, None, |ctx| sft::train(&config(), &data, None, ctx));
+    let outcome = outcome.expect("trains");
+    assert!(outcome.artifact_dir.join("adapter_model.safetensors").exists());
+    assert_eq!(outcome.sha256.len(), 64);
+    let lines = metrics(&world.path("run"));
+    let losses: Vec<f64> = lines.iter().filter_map(|l| l.metrics.get("loss").copied()).collect();
+    assert_eq!(losses.len(), 12, "16 demonstrations in batches of 8, 6 epochs");
+    assert!(losses[0] > 3.0 && losses[11] < 1.5, "from about log(101) nats down: {losses:?}");
+    let held_out: Vec<f64> = lines.iter().filter_map(|l| l.metrics.get("evaluate/loss").copied()).collect();
+    assert!(held_out.len() == 6 && held_out[5] < 1.5, "other prompts, same answer: {held_out:?}");
+    let last = reports.last().expect("reports");
+    assert_eq!((last.step, last.steps_total, last.rate_unit), (12, 12, "tokens/s"));
+    assert!(last.rate > 0.0 && last.seconds_left == 0.0);
+}
+
+#[test]
+fn a_stopped_run_goes_on_to_the_same_bytes() {
+    let (world, data) = (World::new(), data(0));
+    let train =
+        |name: &str, resume, stop_at| world.run(name, resume, stop_at, |ctx| sft::train(&config(), &data, None, ctx)).0;
+    let whole = train("whole", false, None).expect("trains");
+    // Stopped before the first step, in the middle of an epoch, and right after an evaluation.
+    for stop_at in [0, 2, 5, 6] {
+        let stopped = train("parts", false, Some(stop_at)).expect_err("stopped");
+        assert!(matches!(stopped, LearnError::Stopped), "{stopped}");
+        let resumed = train("parts", true, None).expect("goes on");
+        assert_eq!(resumed.sha256, whole.sha256, "stopped after {stop_at} reports");
+        let steps = |run: &str| metrics(&world.path(run)).iter().map(|l| (l.step, l.phase.clone())).collect::<Vec<_>>();
+        assert_eq!(steps("parts"), steps("whole"), "no line is missing or doubled");
+    }
+    let again = train("parts", true, None).expect("a finished run only writes its artifact again");
+    assert_eq!(again.sha256, whole.sha256);
+}
+
+#[test]
+fn a_checkpoint_of_other_settings_is_refused() {
+    let (world, data) = (World::new(), data(0));
+    world.run("run", false, Some(3), |ctx| sft::train(&config(), &data, None, ctx)).0.expect_err("stopped");
+    let other = SftConfig { learning_rate: 1e-3, ..config() };
+    let refused = world.run("run", true, None, |ctx| sft::train(&other, &data, None, ctx)).0.expect_err("refused");
+    assert!(
+        matches!(&refused, LearnError::CheckpointMismatch { reason, .. } if reason.contains("settings")),
+        "{refused}"
+    );
+}
+
+#[test]
+fn micro_batches_change_the_memory_and_not_the_result() {
+    let (world, data) = (World::new(), data(0));
+    let last_loss = |name: &str, micro_batch_tokens| {
+        let config = SftConfig { micro_batch_tokens, ..config() };
+        let outcome = world.run(name, false, None, |ctx| sft::train(&config, &data, None, ctx)).0;
+        outcome.expect("trains").metrics["loss"]
+    };
+    assert!((last_loss("one", 1) - last_loss("all", 100_000)).abs() < 1e-3);
+}
+
+#[test]
+fn what_cannot_be_used_is_said_or_counted() {
+    let world = World::new();
+    let empty = world.run("run", false, None, |ctx| sft::train(&config(), &DataSet::default(), None, ctx)).0;
+    assert!(empty.expect_err("nothing to learn").to_string().contains("hone data import"));
+    let mut data = data(0);
+    data.demonstrations[0].messages[0].content = "x".repeat(1000);
+    data.demonstrations[1].ideal = "y".repeat(1000);
+    let outcome = world.run("run", false, None, |ctx| sft::train(&config(), &data, None, ctx)).0.expect("trains");
+    assert_eq!((outcome.metrics["data/skipped"], outcome.metrics["data/truncated"]), (1.0, 1.0));
+}
