@@ -1,7 +1,7 @@
 // A comparison from the question to the revealed policies. Every step is kept in this browser until it is sent, so
 // that a closed tab loses nothing.
 import { ApiError, call, explain, open } from '../lib/api/client';
-import type { Comparison, ComparisonEvent, Message, Revealed } from '../lib/api/types';
+import type { Candidate, Comparison, ComparisonEvent, Message, Revealed } from '../lib/api/types';
 import { complete, nextUnplaced, tiers, toggle, type Places } from '../lib/ranking';
 import { forget, load, save } from '../lib/storage';
 
@@ -25,6 +25,8 @@ export interface Round {
   noneAcceptable: boolean;
   comment: string;
   ideal: string | null;
+  /** All answers are there and on the server: it can be ranked. */
+  kept: boolean;
   sent: boolean;
 }
 
@@ -50,7 +52,7 @@ class Compare {
   readonly round = $derived(this.draft.round);
   readonly ids = $derived(this.draft.round?.answers.map((a) => a.id) ?? []);
   /** All answers are there: ranking can begin. */
-  readonly ready = $derived(this.ids.length > 0 && (this.draft.round?.answers.every((a) => a.done) ?? false));
+  readonly ready = $derived(this.draft.round?.kept ?? false);
   readonly sendable = $derived(
     this.ready && this.round !== null && !this.round.sent && (this.round.noneAcceptable || complete(this.ids, this.round.places)),
   );
@@ -80,7 +82,7 @@ class Compare {
   /** Asks the question k times at once. */
   async ask(): Promise<void> {
     const { prompt, context, k } = this.draft;
-    const fresh = { places: {}, noneAcceptable: false, comment: '', ideal: null, sent: false };
+    const fresh = { places: {}, noneAcceptable: false, comment: '', ideal: null, kept: false, sent: false };
     this.draft.round = { id: '', prompt, context, k, answers: [], ...fresh };
     this.error = null;
     this.asking = true;
@@ -94,7 +96,6 @@ class Compare {
         this.#take(JSON.parse(data) as ComparisonEvent);
       }
       if (!this.ready) throw new ApiError('The answers broke off before their end. Ask again.', 0, 'broken');
-      this.active = this.ids[0] ?? null;
     } catch (error) {
       if (!signal.aborted) this.error = explain(error);
     }
@@ -163,9 +164,19 @@ class Compare {
       case 'done':
         this.#answer(event.candidate, (a) => (a.done = true));
         break;
+      case 'complete':
+        this.#keep(round, event.candidates);
+        break;
       case 'error':
         throw new ApiError(event.error.message, 500);
     }
+  }
+
+  /** The server has the whole answers: ranking begins. */
+  #keep(round: Round, candidates: readonly Candidate[]): void {
+    round.answers = candidates.map(({ id, content }) => ({ id, content, done: true }));
+    round.kept = true;
+    this.active = this.ids[0] ?? null;
   }
 
   #answer(id: string, change: (answer: Answer) => void): void {
@@ -177,8 +188,8 @@ class Compare {
   async #recover(round: Round): Promise<void> {
     try {
       const stored = await call<Comparison>(`/v1/comparisons/${round.id}`);
-      round.answers = stored.candidates.map(({ id, content }) => ({ id, content, done: true }));
-      this.active = this.ids[0] ?? null;
+      this.#keep(round, stored.candidates);
+      if (stored.ranking) this.#reveal(round, stored);
     } catch {
       this.draft.round = null;
     }

@@ -27,7 +27,7 @@ describe('chart', () => {
 describe('phases', () => {
   it('knows where a running job is, and says unknown phases in words', () => {
     expect(stationOf({ state: 'running', phase: 'ppo' })).toBe('ppo');
-    expect(stationOf({ state: 'running', phase: 'serve_check' })).toBe('gate');
+    expect(stationOf({ state: 'running', phase: 'evaluate' })).toBe('gate');
     expect(stationOf({ state: 'succeeded', phase: 'ppo' })).toBeNull();
     expect(stationOf(null)).toBeNull();
     expect(phaseName('some_new_phase')).toBe('Some new phase');

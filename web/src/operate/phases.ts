@@ -20,13 +20,8 @@ const byPhase: Record<string, Station> = {
   reward: 'reward',
   ppo: 'ppo',
   evaluate: 'gate',
-  evaluation: 'gate',
-  merge: 'gate',
-  serve_check: 'gate',
   gate: 'gate',
-  canary: 'served',
   promote: 'served',
-  publish: 'served',
 };
 
 /** The station where a job is at work, or null when it isn't. */
@@ -63,12 +58,8 @@ export function phaseName(phase: string): string {
     reward: 'Training the reward model',
     ppo: 'Optimising with PPO',
     evaluate: 'Judging on held-out prompts',
-    evaluation: 'Judging on held-out prompts',
-    merge: 'Writing the merged weights',
-    serve_check: 'Checking that it serves what was trained',
-    gate: 'At the gate',
+    gate: 'At the gate: does it serve what was trained, and is it better?',
     promote: 'Swapping the new policy in',
-    publish: 'Swapping the new policy in',
   };
   const words = names[phase] ?? phase.replaceAll('_', ' ');
   return words.charAt(0).toUpperCase() + words.slice(1);

@@ -44,6 +44,7 @@ export type ComparisonEvent =
   | { type: 'comparison'; id: string; candidates: { id: string }[] }
   | { type: 'delta'; candidate: string; content: string }
   | { type: 'done'; candidate: string; finish_reason: string }
+  | { type: 'complete'; id: string; candidates: Candidate[] }
   | { type: 'error'; error: { message: string } };
 
 /** What a ranking is answered with: who wrote what. */

@@ -1,0 +1,99 @@
+// Starts the real server on a fresh data folder and signs people in. HONE_BIN names the binary.
+import { test as base, expect, type Page } from '@playwright/test';
+import { execFile, spawn, type ChildProcess } from 'node:child_process';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { promisify } from 'node:util';
+
+const binary = process.env['HONE_BIN'] ?? resolve(__dirname, '../../target/release/hone');
+const run = promisify(execFile);
+
+/** A running server. */
+export interface Hone {
+  /** Its address. */
+  url: string;
+  /** The sign-in URL that it printed. */
+  signInUrl: string;
+  /** Runs a command of the binary on the same data folder. */
+  cli: (...args: string[]) => Promise<string>;
+  /** Makes a person and gives their API key. */
+  addPerson: (name: string, role: string) => Promise<string>;
+}
+
+/** The sign-in URL in what the server prints, waited for. */
+function printed(server: ChildProcess): Promise<string> {
+  let said = '';
+  return new Promise((done, fail) => {
+    const hear = (piece: Buffer): void => {
+      said += piece.toString();
+      const url = /https?:\/\/\S+#\/sign-in\?token=[^\s"]+/.exec(said)?.[0];
+      if (url) done(url);
+    };
+    server.stdout?.on('data', hear);
+    server.stderr?.on('data', hear);
+    server.on('error', fail);
+    server.on('exit', (code) => fail(new Error(`hone ended with ${code} before it printed its sign-in URL:\n${said}`)));
+  });
+}
+
+async function start(data: string): Promise<{ hone: Hone; server: ChildProcess }> {
+  const server = spawn(binary, ['--data', data, 'serve', '--listen', '127.0.0.1:0', '--engine', 'echo']);
+  const signInUrl = await printed(server);
+  const cli = async (...args: string[]): Promise<string> => (await run(binary, ['--data', data, ...args])).stdout;
+  const addPerson = async (name: string, role: string): Promise<string> =>
+    (JSON.parse(await cli('user', 'add', name, '--role', role, '--json')) as { key: string }).key;
+  return { hone: { url: new URL(signInUrl).origin, signInUrl, cli, addPerson }, server };
+}
+
+/** Signs a page in with an API key, as the sign-in form does. */
+export async function signIn(page: Page, hone: Hone, key: string): Promise<void> {
+  await page.goto(hone.url);
+  await page.getByLabel('API key or sign-in URL').fill(key);
+  await page.getByRole('button', { name: 'Sign in' }).click();
+  await expect(page.getByRole('navigation', { name: 'Pages' })).toBeVisible();
+}
+
+/** Goes to a page through the rail or the bottom bar. */
+export async function visit(page: Page, name: 'Chat' | 'Compare' | 'Operate'): Promise<void> {
+  await page.getByRole('navigation', { name: 'Pages' }).getByRole('link', { name, exact: true }).click();
+}
+
+let people = 0;
+
+/** Tests with a server, and a page that must not show an error of its own. */
+export const test = base.extend<{ person: (role: string) => Promise<string>; clean: void }, { hone: Hone }>({
+  hone: [
+    async ({}, use) => {
+      const data = await mkdtemp(join(tmpdir(), 'hone-e2e-'));
+      const { hone, server } = await start(data);
+      await use(hone);
+      const ended = new Promise((done) => server.once('exit', done));
+      server.removeAllListeners('exit');
+      server.once('exit', () => undefined);
+      server.kill('SIGTERM');
+      await Promise.race([ended, new Promise((done) => setTimeout(done, 5_000))]);
+      server.kill('SIGKILL');
+      await rm(data, { recursive: true, force: true });
+    },
+    { scope: 'worker' },
+  ],
+  person: async ({ hone }, use) => {
+    await use((role) => hone.addPerson(`person-${process.pid}-${++people}`, role));
+  },
+  // Whatever a test does, the page must not break: no exception, nothing that the content policy had to stop.
+  clean: [
+    async ({ page }, use) => {
+      const broken: string[] = [];
+      page.on('pageerror', (error) => broken.push(error.message));
+      page.on('console', (message) => {
+        if (message.text().includes('Content Security Policy')) broken.push(message.text());
+      });
+      await use();
+      expect(broken).toEqual([]);
+    },
+    { auto: true },
+  ],
+});
+
+export { expect };

@@ -1,0 +1,35 @@
+// The operator's page on a real server: what is served, a job from start to end, and what is asked before it.
+import { expect, signIn, test, visit } from './hone';
+
+test.beforeEach(async ({ page, hone, person }) => {
+  await signIn(page, hone, await person('operator'));
+  await visit(page, 'Operate');
+});
+
+test('the loop shows what is served, and the policy tells where it comes from', async ({ page }) => {
+  await expect(page.getByRole('heading', { name: 'The loop' })).toBeVisible();
+  await expect(page.getByRole('region', { name: 'The loop' }).getByText('the base model')).toBeVisible();
+  const policies = page.getByRole('region', { name: 'Policies' });
+  await expect(policies.getByText('Served')).toBeVisible();
+  await policies.getByRole('row').nth(1).getByRole('button').click();
+  await expect(page.getByRole('dialog')).toContainText('People are answered by it now.');
+  await page.keyboard.press('Escape');
+  await expect(page.getByRole('dialog')).toHaveCount(0);
+});
+
+test('with nothing to go back to, roll back is off', async ({ page }) => {
+  await expect(page.getByRole('region', { name: 'Policies' }).getByText('Served')).toBeVisible();
+  await expect(page.getByRole('button', { name: 'Roll back' })).toBeDisabled();
+});
+
+test('a cycle is started after saying what it does; without enough feedback it ends with a reason', async ({ page }) => {
+  await page.getByRole('button', { name: 'Start a cycle' }).click();
+  const dialog = page.getByRole('dialog');
+  await expect(dialog).toContainText('You can roll back at any time.');
+  await dialog.getByRole('button', { name: 'Start' }).click();
+  await expect(dialog).toHaveCount(0);
+  const job = page.getByRole('region', { name: 'Jobs' }).getByRole('listitem').first();
+  await expect(job).toContainText('Full cycle');
+  await expect(job).toContainText('Failed', { timeout: 30_000 });
+  await expect(job.locator('.why')).toHaveText(/\w+.*\.$/);
+});
