@@ -1,1 +1,48 @@
-//! (being built)
+//! The HTTP surface: one table of routes, one file per resource, one table of errors. Wire types and status codes live here and
+//! nowhere else. May use: chat, jobs, serving, store. Never touches `learn`.
+
+pub mod auth;
+pub mod body;
+pub mod chat;
+pub mod comparisons;
+pub mod error;
+pub mod feedback;
+pub mod health;
+pub mod jobs;
+pub mod limits;
+pub mod messages;
+pub mod models;
+pub mod openapi;
+pub mod policies;
+pub mod routes;
+pub mod session;
+pub mod sse;
+pub mod stats;
+pub mod ui;
+
+use crate::chat::Chat;
+use crate::config::Config;
+use crate::jobs::Jobs;
+use crate::serving::Serving;
+use crate::store::Store;
+use limits::RateLimit;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// What every request may use.
+pub struct App {
+    /// The settings.
+    pub config: Config,
+    /// The database.
+    pub store: Store,
+    /// Answers people.
+    pub chat: Chat,
+    /// The live policy.
+    pub serving: Arc<Serving>,
+    /// Asks for jobs and looks at them.
+    pub jobs: Jobs,
+    /// Requests per person.
+    pub rate_limit: RateLimit,
+    /// True from the moment on that the server was told to stop: streams without an end of their own end then.
+    pub stopping: watch::Receiver<bool>,
+}

@@ -15,7 +15,7 @@ use std::path::Path;
 const CURVE_POINTS_MAX: usize = 400;
 
 /// A job with everything that belongs to it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct JobView {
     /// The job itself.
     #[serde(flatten)]
@@ -29,12 +29,13 @@ pub struct JobView {
 }
 
 /// A phase that is a run.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct PhaseView {
     /// The run.
     #[serde(flatten)]
     pub run: Run,
     /// Metric -> points of (step, value).
+    #[schema(value_type = std::collections::BTreeMap<String, Vec<Vec<f64>>>)]
     pub curves: Curves,
 }
 

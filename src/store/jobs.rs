@@ -51,9 +51,10 @@ impl JobState {
 }
 
 /// A job.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct Job {
     /// Its id.
+    #[schema(value_type = String)]
     pub id: JobId,
     /// What it does.
     pub kind: JobKind,
@@ -62,10 +63,13 @@ pub struct Job {
     /// The step it is at (`snapshot`, `reward`, `ppo`, ...).
     pub phase: String,
     /// What was asked for.
+    #[schema(value_type = Object)]
     pub params: Value,
     /// What the steps done so far have produced.
+    #[schema(value_type = Object)]
     pub work: Value,
     /// The newest progress report of the running step.
+    #[schema(value_type = Option<Object>)]
     pub progress: Option<Value>,
     /// Who or what started it: a person's name, `schedule` or `threshold`.
     pub reason: String,

@@ -58,25 +58,31 @@ pub struct NewPolicy {
 }
 
 /// A policy.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct Policy {
     /// Its id.
+    #[schema(value_type = String)]
     pub id: PolicyId,
     /// Name of the base model.
     pub base_name: String,
     /// Its adapter, relative to the data folder; the base policy has none.
     pub adapter_dir: Option<String>,
     /// The champion that it was trained from.
+    #[schema(value_type = Option<String>)]
     pub parent_id: Option<PolicyId>,
     /// The run that made it.
+    #[schema(value_type = Option<String>)]
     pub run_id: Option<RunId>,
     /// The data.
     pub snapshot_sha256: Option<String>,
     /// The run's configuration.
+    #[schema(value_type = Object)]
     pub config: Value,
     /// The run's last figures.
+    #[schema(value_type = Object)]
     pub metrics: Value,
     /// What the gate said, rule by rule.
+    #[schema(value_type = Option<Object>)]
     pub gate_report: Option<Value>,
     /// What became of it.
     pub state: PolicyState,

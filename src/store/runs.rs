@@ -55,13 +55,15 @@ pub struct NewRun {
 }
 
 /// A run.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct Run {
     /// Its id, and the name of its folder.
+    #[schema(value_type = String)]
     pub id: RunId,
     /// What it does.
     pub kind: RunKind,
     /// The job that it is a phase of.
+    #[schema(value_type = Option<String>)]
     pub job_id: Option<JobId>,
     /// How far it is.
     pub state: RunState,
@@ -70,8 +72,10 @@ pub struct Run {
     /// The data.
     pub snapshot_sha256: String,
     /// The adapters that it starts from, by role.
+    #[schema(value_type = Object)]
     pub inputs: Value,
     /// The complete effective configuration.
+    #[schema(value_type = Object)]
     pub config: Value,
     /// All randomness comes from it.
     pub seed: u64,
@@ -80,6 +84,7 @@ pub struct Run {
     /// Hash of what it made.
     pub artifact_sha256: Option<String>,
     /// The last figures.
+    #[schema(value_type = Option<Object>)]
     pub metrics: Option<Value>,
     /// What went wrong.
     pub error: Option<String>,

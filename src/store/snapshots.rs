@@ -7,13 +7,14 @@ use serde::Serialize;
 use serde_json::Value;
 
 /// A frozen data set.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct Snapshot {
     /// Hash of the file, and its name.
     pub sha256: String,
     /// Where the file is, relative to the data folder.
     pub path: String,
     /// How many of what is in it, and how it was split.
+    #[schema(value_type = Object)]
     pub counts: Value,
     /// When it was first made.
     pub created_at: String,

@@ -1,0 +1,134 @@
+//! Comparisons: k answers to one prompt, shown blind and in random order, and their ranking.
+
+use super::{Ask, Chat, ChatError, Turn};
+use crate::store::comparisons::{self, Comparison, Source};
+use crate::store::demonstrations;
+use crate::store::rankings::{self, Labels, NewRanking};
+use hone_domain::ids::{ComparisonId, DemonstrationId, UserId};
+use hone_domain::ranking::CANDIDATES;
+use hone_domain::{Conversation, Ranking, RankingError, Sampling};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+
+/// A person's verdict on a comparison.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Verdict {
+    /// Tiers of candidate ids, best first; empty when not rankable.
+    pub tiers: Vec<Vec<String>>,
+    /// None of them can be ranked.
+    pub not_rankable: bool,
+    /// Labels by candidate id.
+    pub labels: Labels,
+    /// A remark.
+    pub comment: Option<String>,
+    /// What the answer should have been.
+    pub ideal: Option<String>,
+}
+
+impl Chat {
+    /// Starts a comparison of k answers. The seed of the request decides each answer's seed and their order.
+    ///
+    /// # Errors
+    /// When k is outside 2..=9, or as [`Chat::ask`].
+    pub async fn compare(&self, prompt: Conversation, k: usize, sampling: Sampling) -> Result<Turn, ChatError> {
+        if !CANDIDATES.contains(&k) {
+            return Err(ChatError::Feedback { param: "k", message: format!("`k` must be 2 to 9, not {k}") });
+        }
+        let seed = sampling.seed.unwrap_or_else(rand::random);
+        self.ask(Ask { conversation: prompt, sampling, seeds: shuffled_seeds(seed, k), policy: None }).await
+    }
+
+    /// Keeps a finished comparison. It is on disk when it returns.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn keep_comparison(&self, id: &ComparisonId, turn: &Turn, user: &UserId) -> Result<(), ChatError> {
+        let (id, user) = (id.clone(), user.clone());
+        let candidates = turn.completions(&user, Some(&id));
+        let messages = turn.conversation().messages().to_vec();
+        let write =
+            move |tx: &rusqlite::Connection| comparisons::insert(tx, &id, &user, &messages, Source::Live, &candidates);
+        Ok(self.store.write(write).await?)
+    }
+
+    /// A person's comparison.
+    ///
+    /// # Errors
+    /// When it isn't theirs or doesn't exist.
+    pub async fn comparison(&self, id: ComparisonId, user: UserId) -> Result<Comparison, ChatError> {
+        Ok(self.store.read(move |c| comparisons::owned(c, &id, &user)).await?)
+    }
+
+    /// A person's latest comparisons.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn comparisons(&self, user: UserId, unranked: bool, limit: usize) -> Result<Vec<Comparison>, ChatError> {
+        Ok(self.store.read(move |c| comparisons::list(c, &user, unranked, limit)).await?)
+    }
+
+    /// Keeps a person's verdict on their comparison; the ideal answer becomes a demonstration. Both are on disk when it returns.
+    ///
+    /// # Errors
+    /// When it isn't theirs, is ranked already, or the verdict doesn't fit.
+    pub async fn rank(
+        &self,
+        id: ComparisonId,
+        user: UserId,
+        verdict: Verdict,
+    ) -> Result<(Comparison, Option<DemonstrationId>), ChatError> {
+        let comparison = self.comparison(id, user.clone()).await?;
+        let ideal = verdict.ideal.clone().filter(|text| !text.trim().is_empty());
+        let ranking = checked(&comparison, verdict)?;
+        let write = move |tx: &rusqlite::Connection| {
+            rankings::insert(tx, &comparison.id, &user, &ranking)?;
+            let keep = |text: String| demonstrations::insert(tx, &user, &comparison.messages, &text, Source::Ranking);
+            let demonstration = ideal.map(keep).transpose()?;
+            Ok((comparisons::owned(tx, &comparison.id, &user)?, demonstration))
+        };
+        Ok(self.store.write(write).await?)
+    }
+}
+
+/// k different seeds in an order that says nothing of how they were drawn; all of it follows from `seed`.
+fn shuffled_seeds(seed: u64, k: usize) -> Vec<u64> {
+    let mut seeds: Vec<u64> = (0..k as u64).map(|i| seed.wrapping_add(i)).collect();
+    seeds.shuffle(&mut StdRng::seed_from_u64(seed));
+    seeds
+}
+
+fn checked(comparison: &Comparison, verdict: Verdict) -> Result<NewRanking, ChatError> {
+    let Verdict { tiers, not_rankable, labels, comment, ideal: _ } = verdict;
+    let ids: Vec<&str> = comparison.candidates.iter().map(|c| c.id.as_str()).collect();
+    let refuse = |param, message: String| Err(ChatError::Feedback { param, message });
+    for (id, label) in &labels {
+        if !ids.contains(&id.as_str()) {
+            return Err(RankingError::Unknown(id.clone()).into());
+        }
+        if label.overall.is_some_and(|overall| !(1..=7).contains(&overall)) {
+            return refuse("labels", format!("labels.{id}.overall must be 1 (worst) to 7 (best)"));
+        }
+    }
+    if not_rankable && !tiers.is_empty() {
+        return refuse("ranking", "leave `ranking` empty when `not_rankable` is true".into());
+    }
+    let ranking = if not_rankable { None } else { Some(Ranking::from_tiers(&ids, &tiers)?) };
+    Ok(NewRanking { ranking, labels, comment })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn candidates_have_different_seeds_in_an_order_that_the_seed_decides() {
+        let seeds = shuffled_seeds(7, 9);
+        assert_eq!(seeds, shuffled_seeds(7, 9));
+        let mut sorted = seeds.clone();
+        sorted.sort_unstable();
+        assert_eq!(sorted, (7..16).collect::<Vec<u64>>());
+        let orders = (0..50u64).map(|s| shuffled_seeds(s, 4).iter().map(|x| x - s).collect::<Vec<_>>());
+        assert!(orders.collect::<std::collections::HashSet<_>>().len() > 10, "the order varies");
+    }
+}

@@ -1,0 +1,134 @@
+//! `/v1/jobs`: operators start training, watch it and stop it.
+
+use super::App;
+use super::auth::Caller;
+use super::body::Body;
+use super::error::{ApiError, ErrorBody};
+use super::sse::{self, Gone};
+use crate::jobs::JobView;
+use crate::store::audit;
+use crate::store::jobs::{Job, JobKind};
+use crate::store::users::Role;
+use actix_web::http::StatusCode;
+use actix_web::{HttpResponse, web};
+use hone_domain::ids::JobId;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use std::time::Duration;
+use utoipa::ToSchema;
+
+/// A job to be done.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct JobRequest {
+    /// What to do.
+    kind: JobKind,
+    /// Settings of its phases; what is left out has its default.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    params: Map<String, Value>,
+}
+
+/// A queued job's id.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct JobCreated {
+    id: String,
+}
+
+/// The newest jobs.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct JobList {
+    /// Newest first.
+    jobs: Vec<Job>,
+}
+
+const LISTED_MAX: usize = 100;
+
+/// Queues a job.
+///
+/// # Errors
+/// 400 for unknown parameters, 403 below the role `operator`.
+#[utoipa::path(post, path = "/v1/jobs", tag = "operators", request_body = JobRequest,
+    responses((status = 202, body = JobCreated), (status = 400, body = ErrorBody), (status = 403, body = ErrorBody)))]
+pub async fn create(
+    app: web::Data<App>,
+    caller: Caller,
+    Body(JobRequest { kind, params }): Body<JobRequest>,
+) -> Result<(web::Json<JobCreated>, StatusCode), ApiError> {
+    caller.require(Role::Operator)?;
+    let id = app.jobs.create(kind, Value::Object(params), &caller.0.name).await?;
+    note(&app, caller, "job.create", &id, json!({"kind": kind})).await?;
+    Ok((web::Json(JobCreated { id: id.to_string() }), StatusCode::ACCEPTED))
+}
+
+/// The newest jobs.
+///
+/// # Errors
+/// 403 below the role `operator`.
+#[utoipa::path(get, path = "/v1/jobs", tag = "operators", responses((status = 200, body = JobList), (status = 403, body = ErrorBody)))]
+pub async fn list(app: web::Data<App>, caller: Caller) -> Result<web::Json<JobList>, ApiError> {
+    caller.require(Role::Operator)?;
+    Ok(web::Json(JobList { jobs: app.jobs.list(LISTED_MAX).await? }))
+}
+
+/// A job with its runs, their curves, and the policy that it made.
+///
+/// # Errors
+/// 403 below the role `operator`, 404.
+#[utoipa::path(get, path = "/v1/jobs/{id}", tag = "operators", params(("id" = String, Path)),
+    responses((status = 200, body = JobView), (status = 404, body = ErrorBody)))]
+pub async fn get(app: web::Data<App>, caller: Caller, id: web::Path<String>) -> Result<web::Json<JobView>, ApiError> {
+    caller.require(Role::Operator)?;
+    Ok(web::Json(app.jobs.get(&JobId::from_raw(id.into_inner())).await?))
+}
+
+/// Asks a job to stop. A training process writes a checkpoint first.
+///
+/// # Errors
+/// 403 below the role `operator`, 404, 409 when it is finished.
+#[utoipa::path(post, path = "/v1/jobs/{id}/cancel", tag = "operators", params(("id" = String, Path)),
+    responses((status = 202, body = JobCreated), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody)))]
+pub async fn cancel(
+    app: web::Data<App>,
+    caller: Caller,
+    id: web::Path<String>,
+) -> Result<(web::Json<JobCreated>, StatusCode), ApiError> {
+    caller.require(Role::Operator)?;
+    let id = JobId::from_raw(id.into_inner());
+    app.jobs.cancel(&id).await?;
+    note(&app, caller, "job.cancel", &id, json!({})).await?;
+    Ok((web::Json(JobCreated { id: id.to_string() }), StatusCode::ACCEPTED))
+}
+
+async fn note(app: &App, caller: Caller, action: &'static str, id: &JobId, detail: Value) -> Result<(), ApiError> {
+    let id = id.clone();
+    Ok(app.store.write(move |tx| audit::note(tx, &caller.0.name, action, id.as_str(), &detail)).await?)
+}
+
+/// How long a stream may be silent before it says that it is still there.
+const SILENCE_MAX: Duration = Duration::from_secs(15);
+
+/// The job now, and again whenever something about it changes, up to its end; then `[DONE]`.
+///
+/// # Errors
+/// 403 below the role `operator`, 404.
+#[utoipa::path(get, path = "/v1/jobs/{id}/events", tag = "operators", params(("id" = String, Path)),
+    responses((status = 200, description = "Server-sent events, each a Job.", content_type = "text/event-stream", body = Job),
+    (status = 404, body = ErrorBody)))]
+pub async fn events(app: web::Data<App>, caller: Caller, id: web::Path<String>) -> Result<HttpResponse, ApiError> {
+    caller.require(Role::Operator)?;
+    let mut changes = app.jobs.watch(&JobId::from_raw(id.into_inner())).await?;
+    let mut stopping = app.stopping.clone();
+    Ok(sse::respond(&[], |events| async move {
+        loop {
+            tokio::select! {
+                change = changes.recv() => match change {
+                    Some(job) => events.send(&job).await?,
+                    None => return events.done().await,
+                },
+                // The client takes the stream up again at the next server.
+                _stopping = stopping.wait_for(|stop| *stop) => return Err(Gone),
+                () = tokio::time::sleep(SILENCE_MAX) => events.still_here().await?,
+            }
+        }
+    }))
+}

@@ -1,0 +1,192 @@
+//! Messages and sampling parameters as clients send them, shared by chat, comparisons and demonstrations.
+
+use super::error::ApiError;
+use hone_domain::{Conversation, Message, Role, Sampling};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+/// A message as clients send it.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+pub struct MessageIn {
+    /// `system` (or `developer`, the same), `user` or `assistant`.
+    role: String,
+    /// A text, or a list of `{"type": "text", "text": ...}`.
+    #[schema(value_type = ContentIn)]
+    content: Option<Value>,
+}
+
+/// A text, or parts of one.
+#[derive(Debug, ToSchema)]
+#[serde(untagged)]
+#[allow(dead_code, reason = "describes the API; the value is read by hand for clearer errors")]
+pub enum ContentIn {
+    /// The text.
+    Text(String),
+    /// Its parts, joined without anything between them.
+    Parts(Vec<TextPart>),
+}
+
+/// A part of a text.
+#[derive(Debug, ToSchema)]
+#[allow(dead_code, reason = "describes the API")]
+pub struct TextPart {
+    /// Always `text`.
+    #[serde(rename = "type")]
+    kind: String,
+    /// The text.
+    text: String,
+}
+
+/// A message as the server shows it.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct MessageOut {
+    /// `system`, `user` or `assistant`.
+    role: &'static str,
+    /// What is said.
+    content: String,
+}
+
+impl From<Message> for MessageOut {
+    fn from(Message { role, content }: Message) -> Self {
+        Self { role: role.as_str(), content }
+    }
+}
+
+/// Reads messages that are to be answered.
+///
+/// # Errors
+/// 400, with the place.
+pub fn conversation(messages: Vec<MessageIn>) -> Result<Conversation, ApiError> {
+    let message = |(i, m): (usize, MessageIn)| Ok(Message { role: role(i, &m.role)?, content: content(i, m.content)? });
+    let messages: Result<Vec<_>, ApiError> = messages.into_iter().enumerate().map(message).collect();
+    Ok(Conversation::parse(messages?)?)
+}
+
+fn role(i: usize, name: &str) -> Result<Role, ApiError> {
+    match name {
+        "system" | "developer" => Ok(Role::System),
+        "user" => Ok(Role::User),
+        "assistant" => Ok(Role::Assistant),
+        other => {
+            let message =
+                format!("messages[{i}].role is {other:?}: use \"system\", \"developer\", \"user\" or \"assistant\"");
+            Err(ApiError::value(format!("messages[{i}].role"), message))
+        }
+    }
+}
+
+fn content(i: usize, content: Option<Value>) -> Result<String, ApiError> {
+    let wrong = |why: &str| {
+        let message =
+            format!("messages[{i}].content {why}: send a text, or a list of {{\"type\": \"text\", \"text\": ...}}");
+        ApiError::value(format!("messages[{i}].content"), message)
+    };
+    match content {
+        Some(Value::String(text)) => Ok(text),
+        Some(Value::Array(parts)) => {
+            let text = |part: &Value| match (part["type"].as_str(), part["text"].as_str()) {
+                (Some("text"), Some(text)) => Ok(text.to_owned()),
+                (Some("text") | None, _) => Err(wrong("has a part without text")),
+                (Some(other), _) => Err(wrong(&format!("has a part of type {other:?}, which this model can't read"))),
+            };
+            parts.iter().map(text).collect()
+        }
+        Some(Value::Null) | None => Err(wrong("is missing")),
+        Some(_) => Err(wrong("is neither a text nor a list")),
+    }
+}
+
+/// Sampling parameters as a request names them. (Not flattened into the requests: serde couldn't name a wrong field then.)
+#[derive(Debug, Clone, Default)]
+pub struct SamplingIn {
+    /// 0 (always the likeliest token) to 2.
+    pub temperature: Option<f64>,
+    /// Only the likeliest tokens with this mass together.
+    pub top_p: Option<f64>,
+    /// Most tokens of the answer.
+    pub max_tokens: Option<usize>,
+    /// A text, or a list of them.
+    pub stop: Option<Value>,
+    /// Any number.
+    pub seed: Option<i64>,
+    /// -2 to 2.
+    pub presence_penalty: Option<f64>,
+    /// -2 to 2.
+    pub frequency_penalty: Option<f64>,
+}
+
+/// One stop text, or several.
+#[derive(Debug, ToSchema)]
+#[serde(untagged)]
+#[allow(dead_code, reason = "describes the API; the value is read by hand for clearer errors")]
+pub enum StopIn {
+    /// One.
+    One(String),
+    /// Several.
+    Several(Vec<String>),
+}
+
+impl SamplingIn {
+    /// Checks the parameters; `logprobs` are reported where a number of alternatives is given.
+    ///
+    /// # Errors
+    /// 400, with the parameter.
+    pub fn sampling(self, logprobs: Option<usize>) -> Result<Sampling, ApiError> {
+        let base = Sampling::default();
+        let sampling = Sampling {
+            temperature: self.temperature.unwrap_or(base.temperature),
+            top_p: self.top_p.unwrap_or(base.top_p),
+            max_tokens: self.max_tokens.unwrap_or(base.max_tokens),
+            stop: stops(self.stop)?,
+            seed: self.seed.map(i64::cast_unsigned),
+            presence_penalty: self.presence_penalty.unwrap_or(base.presence_penalty),
+            frequency_penalty: self.frequency_penalty.unwrap_or(base.frequency_penalty),
+            logprobs,
+        };
+        Ok(sampling.checked()?)
+    }
+}
+
+fn stops(stop: Option<Value>) -> Result<Vec<String>, ApiError> {
+    let wrong = || ApiError::value("stop", "`stop` must be a text or a list of up to four texts");
+    match stop {
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::String(text)) => Ok(vec![text]),
+        Some(Value::Array(texts)) => {
+            texts.into_iter().map(|t| t.as_str().map(str::to_owned).ok_or_else(wrong)).collect()
+        }
+        Some(_) => Err(wrong()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn read(messages: Value) -> Result<Vec<Message>, String> {
+        let messages: Vec<MessageIn> = serde_json::from_value(messages).expect("messages");
+        conversation(messages).map(Conversation::into_messages).map_err(|e| e.body().error.param.unwrap_or_default())
+    }
+
+    #[test]
+    fn openai_shapes_are_read() {
+        let parts = json!([{"role": "developer", "content": "d"},
+                           {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}]);
+        assert_eq!(read(parts), Ok(vec![Message::system("d"), Message::user("ab")]));
+        assert_eq!(read(json!([{"role": "tool", "content": "x"}])), Err("messages[0].role".into()));
+        let image = json!([{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]);
+        assert_eq!(read(image), Err("messages[0].content".into()));
+        assert_eq!(read(json!([{"role": "user", "content": 3}])), Err("messages[0].content".into()));
+        assert_eq!(read(json!([])), Err("messages".into()));
+    }
+
+    #[test]
+    fn stop_is_a_text_or_a_list() {
+        assert_eq!(stops(Some(json!("a"))).expect("text"), ["a"]);
+        assert_eq!(stops(Some(json!(["a", "b"]))).expect("list"), ["a", "b"]);
+        assert!(stops(Some(json!({"a": 1}))).is_err());
+        assert!(stops(Some(json!([1]))).is_err());
+    }
+}

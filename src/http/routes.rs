@@ -1,0 +1,64 @@
+//! All routes, in one table.
+
+use super::error::{ApiError, Code};
+use super::{auth, chat, comparisons, feedback, health, jobs, models, openapi, policies, session, stats, ui};
+use actix_web::http::header::ALLOW;
+use actix_web::middleware::from_fn;
+use actix_web::web::{self, ServiceConfig, delete, get, post};
+use actix_web::{HttpResponse, Resource, ResponseError};
+
+/// Puts the table into an actix app.
+pub fn table(app: &mut ServiceConfig) {
+    app.service(at("/healthz", "GET").route(get().to(health::healthz)))
+        .service(at("/readyz", "GET").route(get().to(health::readyz)))
+        .service(at("/openapi.json", "GET").route(get().to(openapi::get)))
+        .service(
+            at("/v1/session", "GET, POST, DELETE")
+                .route(post().to(session::sign_in))
+                .route(get().to(session::current).wrap(from_fn(auth::require_caller)))
+                .route(delete().to(session::sign_out).wrap(from_fn(auth::require_caller))),
+        )
+        .service(
+            web::scope("/v1")
+                .wrap(from_fn(auth::require_caller))
+                .configure(signed_in)
+                .default_service(web::to(not_found)),
+        )
+        .default_service(web::to(ui::serve));
+}
+
+/// What only people who are signed in reach.
+fn signed_in(v1: &mut ServiceConfig) {
+    v1.service(at("/me", "GET").route(get().to(session::me)))
+        .service(at("/chat/completions", "POST").route(post().to(chat::complete)))
+        .service(at("/models", "GET").route(get().to(models::list)))
+        .service(at("/models/{id}", "GET").route(get().to(models::get)))
+        .service(
+            at("/comparisons", "GET, POST").route(get().to(comparisons::list)).route(post().to(comparisons::create)),
+        )
+        .service(at("/comparisons/{id}", "GET").route(get().to(comparisons::get)))
+        .service(at("/comparisons/{id}/ranking", "POST").route(post().to(comparisons::rank)))
+        .service(at("/completions/{id}/rating", "POST").route(post().to(feedback::rate)))
+        .service(at("/demonstrations", "POST").route(post().to(feedback::demonstrate)))
+        .service(at("/jobs", "GET, POST").route(get().to(jobs::list)).route(post().to(jobs::create)))
+        .service(at("/jobs/{id}", "GET").route(get().to(jobs::get)))
+        .service(at("/jobs/{id}/events", "GET").route(get().to(jobs::events)))
+        .service(at("/jobs/{id}/cancel", "POST").route(post().to(jobs::cancel)))
+        .service(at("/policies", "GET").route(get().to(policies::list)))
+        .service(at("/policies/{id}", "GET").route(get().to(policies::get)))
+        .service(at("/stats", "GET").route(get().to(stats::get)));
+}
+
+/// A path that tells which methods it takes to those who use another.
+fn at(path: &str, methods: &'static str) -> Resource {
+    web::resource(path).default_service(web::to(move || async move {
+        let error = ApiError::new(Code::MethodNotAllowed, format!("this path takes {methods}"));
+        let mut response = error.error_response();
+        response.headers_mut().insert(ALLOW, actix_web::http::header::HeaderValue::from_static(methods));
+        response
+    }))
+}
+
+async fn not_found() -> HttpResponse {
+    ApiError::new(Code::NotFound, "there is no such path; GET /openapi.json lists all of them").error_response()
+}

@@ -1,0 +1,3 @@
+//! The integration tests: one binary, one file per surface. Each starts the real server on a free port with its own data folder.
+
+mod openapi;
