@@ -170,8 +170,8 @@ fn add_chunk<T: Real>(running: &mut Running<T>, z: &mut [T], target: usize, from
     // Before the first chunk there is nothing to rescale, and the old maximum is minus infinity.
     running.rescale = if from == 0 { T::ZERO } else { (running.top - top).exp() };
     running.top = top;
-    running.sum = running.sum * running.rescale;
-    running.weighted = running.weighted * running.rescale;
+    running.sum *= running.rescale;
+    running.weighted *= running.rescale;
     // sum e^(z-top) z in pieces, so that z is still in the nearest cache when its exponential is there.
     let mut copy = [T::ZERO; 256];
     for piece in z.chunks_mut(256) {

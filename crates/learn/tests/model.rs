@@ -77,8 +77,11 @@ fn loss_and_grads(f: &Fixture, adapter: &Adapter, batch: &Batch, keep: Keep, ws:
 fn a_sequence_does_not_see_its_neighbours() {
     let f = fixture();
     let (a, b) = (tokens(&f.base, 70, 1), tokens(&f.base, 9, 2));
-    let alone =
-        [hidden(&f.base, Some(&f.adapter), &[a.clone()]), hidden(&f.base, Some(&f.adapter), &[b.clone()])].concat();
+    let alone = [
+        hidden(&f.base, Some(&f.adapter), std::slice::from_ref(&a)),
+        hidden(&f.base, Some(&f.adapter), std::slice::from_ref(&b)),
+    ]
+    .concat();
     assert_close(&hidden(&f.base, Some(&f.adapter), &[a, vec![], b]), &alone, 1e-5);
 }
 
@@ -187,7 +190,7 @@ fn generated_logprobs_are_those_of_the_forward_pass() {
         let answers = generate(&f.base, Some(&f.adapter), &prompts, &config, &mut rng).expect("generate");
         for (prompt, answer) in prompts.iter().zip(&answers) {
             let all = [prompt.as_slice(), &answer.tokens].concat();
-            let hidden = hidden(&f.base, Some(&f.adapter), &[all.clone()]);
+            let hidden = hidden(&f.base, Some(&f.adapter), std::slice::from_ref(&all));
             let rows: Vec<usize> = (prompt.len() - 1..all.len() - 1).collect();
             let scale = if temperature == 0.0 { 1.0 } else { temperature };
             let expected = selected_logprobs(&f.base, &hidden, &rows, &answer.tokens, scale);

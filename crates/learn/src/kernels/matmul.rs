@@ -2,6 +2,7 @@
 
 use super::Real;
 use gemm::Parallelism;
+use rayon::prelude::*;
 use std::marker::PhantomData;
 
 /// A matrix to read: `(rows, cols)` with a stride for each, so that a transpose or a block of columns costs nothing.
@@ -31,6 +32,16 @@ impl<'a, T> Mat<'a, T> {
     pub(crate) fn t(self) -> Self {
         let Self { rows, cols, row_stride, col_stride, .. } = self;
         Self { rows: cols, cols: rows, row_stride: col_stride, col_stride: row_stride, ..self }
+    }
+}
+
+impl<T> Mat<'_, T> {
+    /// `len` columns, at least one, from column `from`.
+    #[allow(unsafe_code)]
+    fn columns(self, from: usize, len: usize) -> Self {
+        assert!(len > 0 && from + len <= self.cols && self.rows > 0);
+        // SAFETY: the column is within the matrix, as just checked, and the matrix within its slice.
+        Self { ptr: unsafe { self.ptr.add(from * self.col_stride) }, cols: len, ..self }
     }
 }
 
@@ -120,7 +131,43 @@ pub(crate) enum Out {
 
 /// `dst (+)= scale * a b`, on all threads when it is large enough to gain from it.
 pub(crate) fn matmul<T: Real>(dst: MatMut<'_, T>, out: Out, scale: T, a: Mat<'_, T>, b: Mat<'_, T>) {
-    product(dst, out, scale, a, b, Parallelism::Rayon(0));
+    if dst.rows == 1 && b.rows * b.cols >= LARGE_MATRIX {
+        by_columns(dst, out, scale, a, b);
+    } else {
+        product(dst, out, scale, a, b, Parallelism::Rayon(0));
+    }
+}
+
+/// From here on a matrix times one row is worth more than one thread.
+const LARGE_MATRIX: usize = 1 << 17;
+
+/// The product of one row, which `gemm` computes on one thread, on all of them: each takes a block of columns.
+fn by_columns<T: Real>(dst: MatMut<'_, T>, out: Out, scale: T, a: Mat<'_, T>, b: Mat<'_, T>) {
+    assert!(dst.cols == b.cols, "{} columns into {}", b.cols, dst.cols);
+    let per_thread = b.cols.div_ceil(rayon::current_num_threads());
+    let (a, b) = (Shared(a), Shared(b));
+    let all = Columns { ptr: dst.ptr, len: dst.cols, stride: dst.cols, life: PhantomData };
+    (0..dst.cols).into_par_iter().step_by(per_thread).for_each(|from| {
+        let cols = per_thread.min(all.stride - from);
+        // SAFETY: the blocks are `per_thread` columns apart and no wider.
+        #[allow(unsafe_code)]
+        let dst = unsafe { all.block(0, 1, from, cols) };
+        product(dst, out, scale, a.get(), b.get().columns(from, cols), Parallelism::None);
+    });
+}
+
+/// A matrix that several threads read.
+#[derive(Clone, Copy)]
+struct Shared<'a, T>(Mat<'a, T>);
+
+// SAFETY: it is a shared borrow of a slice of plain numbers.
+#[allow(unsafe_code)]
+unsafe impl<T: Sync> Sync for Shared<'_, T> {}
+
+impl<'a, T: Copy> Shared<'a, T> {
+    fn get(&self) -> Mat<'a, T> {
+        self.0
+    }
 }
 
 /// The same on this thread alone, for callers that are already parallel.
@@ -180,6 +227,19 @@ mod tests {
         let mut y = [1.0; 6]; // (2, 3), of which columns 1.. are written
         matmul(MatMut::strided(&mut y[1..], 2, 2, 3), Out::Add, 2.0, Mat::new(&a, 2, 3), Mat::new(&a, 2, 3).t());
         assert_eq!(y, [1.0, 29.0, 65.0, 1.0, 65.0, 155.0]);
+    }
+
+    #[test]
+    fn one_row_on_all_threads() {
+        let (outs, ins) = (701, 200);
+        let w: Vec<f64> = (0..outs * ins).map(|i| f64::from(i as u32 % 11)).collect();
+        let x: Vec<f64> = (0..ins).map(|i| f64::from(i as u32 % 7)).collect();
+        let mut y = vec![1.0; outs];
+        matmul(MatMut::new(&mut y, 1, outs), Out::Add, 2.0, Mat::new(&x, 1, ins), Mat::new(&w, outs, ins).t());
+        for (o, y) in y.iter().enumerate() {
+            let sum: f64 = (0..ins).map(|i| x[i] * w[o * ins + i]).sum();
+            assert_eq!(*y, 1.0 + 2.0 * sum);
+        }
     }
 
     #[test]

@@ -4,6 +4,8 @@ use super::ModelConfig;
 use crate::LearnError;
 use crate::kernels::rope::RopeTable;
 use memmap2::Mmap;
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use std::collections::{BTreeMap, BTreeSet};
@@ -50,7 +52,27 @@ impl Base {
         let config = ModelConfig::open(dir)?;
         let files = WeightFiles::open(dir)?;
         let shards = files.parse()?;
-        Self::from_shards(dir, config, &shards)
+        if !config.qkv_bias && shards.find("model.layers.0.self_attn.q_proj.bias").is_some() {
+            return Err(LearnError::UnsupportedArchitecture {
+                found: config.model_type,
+                reason: "its attention has biases, which only Qwen2's may".into(),
+            });
+        }
+        Self::load(config, &|name, shape| shards.load(dir, name, shape))
+    }
+
+    /// A base of random weights in memory, for measurements: `config_json` is the text of a `config.json`.
+    ///
+    /// # Errors
+    /// When the text names no architecture of the family.
+    pub fn random(config_json: &str, rng: &mut ChaCha8Rng) -> Result<Self, LearnError> {
+        let config = ModelConfig::parse(config_json, Path::new("config.json"))?;
+        let rng = std::cell::RefCell::new(rng);
+        Self::load(config, &|_, shape| {
+            let bound = (3.0 / *shape.last().unwrap_or(&1) as f32).sqrt(); // variance 1 / fan-in
+            let mut rng = rng.borrow_mut();
+            Ok((0..shape.iter().product()).map(|_| rng.random_range(-bound..bound)).collect())
+        })
     }
 
     /// The model's shape.
@@ -63,15 +85,8 @@ impl Base {
         self.head.as_ref().unwrap_or(&self.embedding)
     }
 
-    fn from_shards(dir: &Path, config: ModelConfig, shards: &Shards<'_>) -> Result<Self, LearnError> {
+    fn load(config: ModelConfig, load: &Load<'_>) -> Result<Self, LearnError> {
         let (h, v) = (config.hidden, config.vocab);
-        let load = |name: &str, shape: &[usize]| shards.load(dir, name, shape);
-        if !config.qkv_bias && shards.find("model.layers.0.self_attn.q_proj.bias").is_some() {
-            return Err(LearnError::UnsupportedArchitecture {
-                found: config.model_type,
-                reason: "its attention has biases, which only Qwen2's may".into(),
-            });
-        }
         let layers = (0..config.layers)
             .map(|i| Layer::load(&config, &|name, shape| load(&format!("model.layers.{i}.{name}"), shape)))
             .collect::<Result<Vec<_>, _>>()?;
