@@ -5,6 +5,7 @@
 
 pub mod checkpoint;
 mod error;
+pub mod evaluate;
 pub mod files;
 pub mod gae;
 pub mod generate;

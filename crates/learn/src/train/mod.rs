@@ -3,6 +3,7 @@
 
 pub mod config;
 pub(crate) mod data;
+pub mod ppo;
 pub mod reward;
 pub(crate) mod roles;
 pub mod sft;

@@ -1,0 +1,348 @@
+//! Two policies on held-out prompts: rewards, win rate, KL to the reference, answer lengths, each with an interval. The gate decides
+//! on this report; nothing is learned here.
+
+use crate::LearnError;
+use crate::gae::{EosRule, mean_variance};
+use crate::generate::{GenerateConfig, generate};
+use crate::head;
+use crate::lora::Adapter;
+use crate::model::{Base, Batch, Keep, Workspace, forward};
+use crate::train::data::{Encoder, Limits, Sequence};
+use crate::train::roles::{self, RewardModel};
+use crate::train::{Clock, Context, Progress};
+use hone_domain::{Message, PromptItem};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Two-sided 95 % quantile of the normal distribution.
+const Z95: f64 = 1.959_963_984_540_054;
+
+/// Settings of an evaluation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EvaluateConfig {
+    /// Most prompts that are used, the first ones of the list.
+    pub prompts_max: usize,
+    /// Longer prompts are skipped.
+    pub prompt_tokens_max: usize,
+    /// Most tokens of an answer; the same as in PPO, or lengths and rewards can't be compared.
+    pub max_new_tokens: usize,
+    /// Sampling temperature of both policies. Above 0.
+    pub temperature: f64,
+    /// As in PPO: the score of an answer that doesn't end by itself. `null` (the default) asks only what the reward model says.
+    pub missing_eos_score: Option<f64>,
+    /// Tokens worked off at once: bounds the memory, not the result.
+    pub micro_batch_tokens: usize,
+    /// Prompts that are answered together.
+    pub batch_prompts: usize,
+    /// Pairs of answers that the report keeps to be looked at.
+    pub samples_max: usize,
+}
+
+impl Default for EvaluateConfig {
+    fn default() -> Self {
+        Self {
+            prompts_max: 128,
+            prompt_tokens_max: 256,
+            max_new_tokens: 64,
+            temperature: 1.0,
+            missing_eos_score: None,
+            micro_batch_tokens: 1024,
+            batch_prompts: 32,
+            samples_max: 16,
+        }
+    }
+}
+
+/// The adapters that are compared; `None` is the bare base.
+#[derive(Debug, Clone, Copy)]
+pub struct Contenders<'a> {
+    /// The policy in service.
+    pub old: Option<&'a Path>,
+    /// The candidate.
+    pub new: Option<&'a Path>,
+    /// What KL is measured to.
+    pub reference: Option<&'a Path>,
+    /// The judge: a reward run's artifact.
+    pub reward: &'a Path,
+}
+
+/// A figure and its 95 % interval.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Estimate {
+    /// The mean.
+    pub mean: f64,
+    /// Lower end.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+}
+
+/// One prompt, both answers, and what the judge gave them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    /// The prompt.
+    pub messages: Vec<Message>,
+    /// The old policy's answer.
+    pub old: String,
+    /// The new policy's.
+    pub new: String,
+    /// Reward of the old answer.
+    pub reward_old: f64,
+    /// Reward of the new one.
+    pub reward_new: f64,
+}
+
+/// What an evaluation found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EvaluateReport {
+    /// Mean reward of the old policy's answers (mean 0, deviation 1 on the reward model's training answers).
+    pub reward_old_mean: Estimate,
+    /// Mean reward of the new policy's answers.
+    pub reward_new_mean: Estimate,
+    /// Mean of new - old, prompt by prompt.
+    pub reward_gain: Estimate,
+    /// Share of prompts on which the new answer has the higher reward, ties half.
+    pub win_rate: Estimate,
+    /// KL(new, reference) per answer, nats.
+    pub kl_nats: Estimate,
+    /// Mean answer length of the old policy, tokens.
+    pub response_tokens_old: f64,
+    /// Mean answer length of the new policy, tokens.
+    pub response_tokens_new: f64,
+    /// Share of the new policy's answers that end by themselves.
+    pub ended_new: f64,
+    /// Prompts that were used.
+    pub n: usize,
+    /// Prompts that were too long.
+    pub skipped: usize,
+    /// Some pairs of answers.
+    pub samples: Vec<Sample>,
+}
+
+/// What one policy did on all prompts.
+#[derive(Default)]
+struct Answers {
+    sequences: Vec<Sequence>,
+    ended: Vec<bool>,
+    rewards: Vec<f64>,
+}
+
+/// Lets both policies answer the prompts and compares them. Both draw from the same seed, so equal policies give equal answers.
+///
+/// # Errors
+/// No prompt that fits, adapters of another base, a stop.
+pub fn policies(
+    config: &EvaluateConfig,
+    prompts: &[PromptItem],
+    contenders: &Contenders<'_>,
+    ctx: &mut Context<'_>,
+) -> Result<EvaluateReport, LearnError> {
+    let Contenders { old, new, reference, reward } = *contenders;
+    let load = |dir: Option<&Path>| dir.map(|d| Adapter::load(d, ctx.base.config())).transpose();
+    let (old, new, reference) = (load(old)?, load(new)?, load(reference)?);
+    let judge = RewardModel::load(reward, ctx.base)?;
+    let (used, encoded, skipped) = encode(config, prompts, ctx)?;
+    let mut ws = Workspace::new();
+    let mut clock = Clock::new(0, 0.0);
+    let by_old = answer(config, &encoded, old.as_ref(), &judge, (0, &mut clock), &mut ws, ctx)?;
+    let by_new = answer(config, &encoded, new.as_ref(), &judge, (1, &mut clock), &mut ws, ctx)?;
+    let logprobs = |adapter: Option<&Adapter>, ws: &mut Workspace| {
+        roles::logprobs(ctx.base, adapter, &by_new.sequences, config.temperature, config.micro_batch_tokens, ws)
+    };
+    let (p, q) = (logprobs(new.as_ref(), &mut ws)?, logprobs(reference.as_ref(), &mut ws)?);
+    let kl: Vec<f64> =
+        p.iter().zip(&q).map(|(p, q)| p.logprob.iter().sum::<f64>() - q.logprob.iter().sum::<f64>()).collect();
+    let mut report = compare(&by_old, &by_new, &kl);
+    report.skipped = skipped;
+    report.samples = samples(&used, &by_old, &by_new, ctx, config.samples_max);
+    Ok(report)
+}
+
+type Encoded<'p> = (Vec<&'p PromptItem>, Vec<Vec<u32>>, usize);
+
+fn encode<'p>(
+    config: &EvaluateConfig,
+    prompts: &'p [PromptItem],
+    ctx: &Context<'_>,
+) -> Result<Encoded<'p>, LearnError> {
+    let context = ctx.base.config().context;
+    let room = context.saturating_sub(config.max_new_tokens);
+    let limits =
+        Limits { prompt_tokens: config.prompt_tokens_max.min(room), answer_tokens: config.max_new_tokens, context };
+    let mut encoder = Encoder::new(ctx.tokenizer, limits);
+    let (mut used, mut encoded) = (Vec::new(), Vec::new());
+    for item in prompts {
+        if let Some(tokens) = encoder.prompt(&item.messages)? {
+            used.push(item);
+            encoded.push(tokens);
+        }
+        if used.len() == config.prompts_max {
+            break;
+        }
+    }
+    if used.is_empty() {
+        let reason = format!(
+            "none of the {} held-out prompts can be evaluated (at most {} tokens each): let more people chat, or import more",
+            prompts.len(),
+            limits.prompt_tokens
+        );
+        return Err(LearnError::BadData { reason });
+    }
+    Ok((used, encoded, encoder.misfits.skipped))
+}
+
+/// One policy's answers and their rewards; `(side, clock)` is for the progress: side 0 of 2, then 1.
+fn answer(
+    config: &EvaluateConfig,
+    prompts: &[Vec<u32>],
+    policy: Option<&Adapter>,
+    judge: &RewardModel,
+    (side, clock): (usize, &mut Clock),
+    ws: &mut Workspace,
+    ctx: &mut Context<'_>,
+) -> Result<Answers, LearnError> {
+    let eos_ids = ctx.tokenizer.eos_ids();
+    let sampling = GenerateConfig {
+        max_new_tokens: config.max_new_tokens,
+        temperature: config.temperature as f32,
+        top_p: 1.0,
+        eos_ids: eos_ids.to_vec(),
+    };
+    let rule = EosRule { replace: config.missing_eos_score, penalty: 0.0 };
+    let mut rng = ChaCha8Rng::seed_from_u64(ctx.seed);
+    let mut out = Answers::default();
+    for chunk in prompts.chunks(config.batch_prompts.max(1)) {
+        if ctx.stopped() {
+            return Err(LearnError::Stopped);
+        }
+        let drawn = generate(ctx.base, policy, chunk, &sampling, &mut rng)?;
+        let sequences: Vec<Sequence> = chunk.iter().zip(&drawn).map(|(p, g)| Sequence::new(p, &g.tokens)).collect();
+        let rewards = judge.rewards(ctx.base, &sequences, eos_ids, config.micro_batch_tokens, ws)?;
+        out.rewards.extend(rewards.iter().zip(&drawn).map(|(&r, g)| rule.apply(r, g.ended)));
+        out.ended.extend(drawn.iter().map(|g| g.ended));
+        out.sequences.extend(sequences);
+        clock.add(chunk.len() as f64);
+        let (step, steps_total) = (side * prompts.len() + out.sequences.len(), 2 * prompts.len());
+        (ctx.report)(&Progress {
+            phase: "evaluate".to_owned(),
+            step,
+            steps_total,
+            rate: clock.rate(),
+            rate_unit: "answers/s",
+            seconds_left: clock.seconds_left(step, steps_total),
+            metrics: BTreeMap::new(),
+        });
+    }
+    Ok(out)
+}
+
+fn compare(old: &Answers, new: &Answers, kl: &[f64]) -> EvaluateReport {
+    let gains: Vec<f64> = new.rewards.iter().zip(&old.rewards).map(|(n, o)| n - o).collect();
+    let wins = gains
+        .iter()
+        .map(|&g| {
+            if g > 0.0 {
+                1.0
+            } else if g == 0.0 {
+                0.5
+            } else {
+                0.0
+            }
+        })
+        .sum::<f64>();
+    let n = gains.len();
+    let tokens = |a: &Answers| a.sequences.iter().map(|s| s.response_len() as f64).sum::<f64>() / n as f64;
+    EvaluateReport {
+        reward_old_mean: mean_interval(&old.rewards),
+        reward_new_mean: mean_interval(&new.rewards),
+        reward_gain: mean_interval(&gains),
+        win_rate: wilson_interval(wins, n),
+        kl_nats: mean_interval(kl),
+        response_tokens_old: tokens(old),
+        response_tokens_new: tokens(new),
+        ended_new: new.ended.iter().filter(|&&e| e).count() as f64 / n as f64,
+        n,
+        skipped: 0,
+        samples: Vec::new(),
+    }
+}
+
+fn samples(used: &[&PromptItem], old: &Answers, new: &Answers, ctx: &Context<'_>, most: usize) -> Vec<Sample> {
+    let text = |s: &Sequence| ctx.tokenizer.decode(&s.tokens[s.prompt_len..]);
+    let sample = |i: usize| Sample {
+        messages: used[i].messages.clone(),
+        old: text(&old.sequences[i]),
+        new: text(&new.sequences[i]),
+        reward_old: old.rewards[i],
+        reward_new: new.rewards[i],
+    };
+    (0..used.len().min(most)).map(sample).collect()
+}
+
+/// Mean +- 1.96 s / sqrt(n), s the sample deviation. One value alone has no interval: both ends are infinitely far, which JSON can't
+/// say, so they are the largest numbers.
+#[must_use]
+pub fn mean_interval(xs: &[f64]) -> Estimate {
+    let n = xs.len() as f64;
+    let (mean, population) = mean_variance(xs);
+    let half = if n > 1.0 { Z95 * (population / (n - 1.0)).sqrt() } else { f64::MAX / 2.0 };
+    Estimate { mean, low: mean - half, high: mean + half }
+}
+
+/// Wilson's score interval of a share (Wilson 1927): it stays within 0..1 and has a width where all or none won.
+#[must_use]
+pub fn wilson_interval(wins: f64, n: usize) -> Estimate {
+    let n = (n as f64).max(1.0);
+    let (p, z2) = (wins / n, Z95 * Z95);
+    let middle = (p + z2 / (2.0 * n)) / (1.0 + z2 / n);
+    let half = Z95 / (1.0 + z2 / n) * (p * (1.0 - p) / n + z2 / (4.0 * n * n)).sqrt();
+    Estimate { mean: p, low: middle - half, high: middle + half }
+}
+
+/// log p(token[t] | token[..t]) at temperature 1 for t = 1..T, natural log: the trainer's side of the serve check.
+///
+/// # Shapes
+/// `tokens` (T), answer (T - 1).
+///
+/// # Errors
+/// A token outside of the vocabulary, more tokens than the context.
+pub fn logprobs(base: &Base, adapter: Option<&Adapter>, tokens: &[u32]) -> Result<Vec<f32>, LearnError> {
+    if tokens.len() < 2 {
+        return Ok(Vec::new());
+    }
+    let hidden = forward(base, adapter, &Batch::pack(&[tokens]), Keep::Nothing, &mut Workspace::new())?;
+    let rows: Vec<usize> = (0..tokens.len() - 1).collect();
+    Ok(head::selected_logprobs(base, &hidden, &rows, &tokens[1..], 1.0).logprob)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answers(rewards: &[f64]) -> Answers {
+        let sequences = rewards.iter().map(|_| Sequence::new(&[1], &[2, 3])).collect();
+        Answers { sequences, ended: vec![true; rewards.len()], rewards: rewards.to_vec() }
+    }
+
+    #[test]
+    fn ties_count_half_and_gains_are_paired() {
+        let r = compare(&answers(&[0.0, 1.0, 5.0, 2.0]), &answers(&[1.0, 1.0, 6.0, 1.0]), &[0.5; 4]);
+        assert_eq!((r.win_rate.mean, r.reward_gain.mean, r.n), (0.625, 0.25, 4));
+        assert_eq!((r.kl_nats.mean, r.kl_nats.low, r.response_tokens_new), (0.5, 0.5, 2.0));
+    }
+
+    #[test]
+    fn intervals_match_known_values() {
+        // R: t.test-like normal interval of 1..5 is 3 +- 1.96 * sqrt(2.5 / 5); binom::binom.wilson(8, 10) is .4902..0.9433
+        let m = mean_interval(&[1.0, 2.0, 3.0, 4.0, 5.0]);
+        assert!((m.high - 3.0 - 1.959_964 * (0.5f64).sqrt()).abs() < 1e-5 && (m.low + m.high - 6.0).abs() < 1e-12);
+        let w = wilson_interval(8.0, 10);
+        assert!((w.low - 0.490_2).abs() < 1e-4 && (w.high - 0.943_3).abs() < 1e-4, "{w:?}");
+        let all = wilson_interval(20.0, 20);
+        assert!(all.high <= 1.0 + 1e-12 && all.low > 0.8 && all.low < 1.0);
+    }
+}

@@ -1,0 +1,149 @@
+//! PPO against a trained reward model, and the evaluation that the gate reads.
+
+use crate::world::{LIKED, World, data, metrics};
+use hone_domain::DataSet;
+use hone_learn::LearnError;
+use hone_learn::evaluate::{self, Contenders, EvaluateConfig, EvaluateReport};
+use hone_learn::train::ppo::{self, PpoInputs};
+use hone_learn::train::{Outcome, PpoConfig, reward};
+use std::path::{Path, PathBuf};
+
+fn config() -> PpoConfig {
+    PpoConfig {
+        total_episodes: 640,
+        batch_episodes: 32,
+        minibatch_episodes: 16,
+        inner_epochs: 2,
+        max_new_tokens: 16,
+        learning_rate: 1e-2,
+        value_learning_rate: 1e-2,
+        missing_eos_score: None,
+        lora_r: 4,
+        ..PpoConfig::default()
+    }
+}
+
+fn reward_model(world: &World, data: &DataSet) -> PathBuf {
+    let trained = world.run("reward", false, None, |ctx| reward::train(&super::reward::config(), data, None, ctx)).0;
+    trained.expect("trains").artifact_dir
+}
+
+fn inputs(reward: &Path) -> PpoInputs {
+    PpoInputs { policy: None, reference: None, reward: reward.to_path_buf() }
+}
+
+fn compare(world: &World, data: &DataSet, new: Option<&Path>, reward: &Path) -> EvaluateReport {
+    let config = EvaluateConfig { max_new_tokens: 16, ..EvaluateConfig::default() };
+    let contenders = Contenders { old: None, new, reference: None, reward };
+    let mut report = None;
+    let (done, _) = world.run("evaluate", false, None, |ctx| {
+        report = Some(evaluate::policies(&config, &data.held_out_prompts, &contenders, ctx)?);
+        Ok(Outcome { artifact_dir: PathBuf::new(), sha256: String::new(), metrics: Default::default() })
+    });
+    done.expect("evaluates");
+    report.expect("a report")
+}
+
+#[test]
+fn it_raises_the_reward_on_prompts_it_never_saw() {
+    let (world, data) = (World::new(), data(200));
+    let reward = reward_model(&world, &data);
+    let (outcome, reports) = world.run("ppo", false, None, |ctx| ppo::train(&config(), &data, &inputs(&reward), ctx));
+    let outcome = outcome.expect("trains");
+    let report = compare(&world, &data, Some(&outcome.artifact_dir), &reward);
+    assert!(report.reward_gain.low > 0.5, "gain {:?}", report.reward_gain);
+    assert!(report.win_rate.low > 0.6, "win rate {:?}", report.win_rate);
+    // The reward is only a proxy: what people like must have become more frequent.
+    let count = |f: fn(&evaluate::Sample) -> &String| {
+        report.samples.iter().map(|s| f(s).chars().filter(|&c| c == LIKED).count()).sum::<usize>()
+    };
+    let (before, after) = (count(|s| &s.old), count(|s| &s.new));
+    assert!(after > 3 * before.max(1), "{before} before, {after} after");
+    let phases: Vec<&str> = reports.iter().take(4).map(|p| p.phase.as_str()).collect();
+    assert_eq!(phases, ["rollout", "score", "update", "update"]);
+}
+
+#[test]
+fn the_first_update_is_an_identity() {
+    let (world, data) = (World::new(), data(16));
+    let reward = reward_model(&world, &data);
+    let one = PpoConfig { total_episodes: 16, batch_episodes: 16, inner_epochs: 1, ..config() };
+    let (outcome, _) = world.run("ppo", false, None, |ctx| ppo::train(&one, &data, &inputs(&reward), ctx));
+    outcome.expect("trains");
+    let m = &metrics(&world.path("ppo"))[0].metrics;
+    assert!((m["val/ratio"] - 1.0).abs() < 1e-5, "{m:?}");
+    assert!(m["policy/approxkl_avg"] < 1e-10 && m["policy/clipfrac_avg"] == 0.0 && m["val/clipfrac_avg"] == 0.0);
+    assert!(m["objective/kl"].abs() < 1e-5, "a fresh adapter is its own reference: {m:?}");
+    assert!((m["objective/entropy"] / m["response_tokens"]) > 2.0, "a random base is nearly uniform over 101 tokens");
+    for name in [
+        "objective/kl",
+        "objective/entropy",
+        "objective/non_score_reward",
+        "objective/rlhf_reward",
+        "objective/scores",
+        "policy/approxkl_avg",
+        "policy/clipfrac_avg",
+        "loss/policy_avg",
+        "loss/value_avg",
+        "val/clipfrac_avg",
+        "val/ratio",
+        "val/ratio_var",
+        "val/num_eos_tokens",
+        "val/explained_variance",
+        "lr",
+        "episode",
+    ] {
+        assert!(m.contains_key(name), "{name} is reported");
+    }
+}
+
+#[test]
+fn a_stopped_run_goes_on_to_the_same_bytes() {
+    let (world, data) = (World::new(), data(16));
+    let reward = reward_model(&world, &data);
+    let short = PpoConfig { total_episodes: 96, kl_target_nats: Some(1.0), ..config() };
+    let train = |name: &str, resume, stop_at| {
+        world.run(name, resume, stop_at, |ctx| ppo::train(&short, &data, &inputs(&reward), ctx)).0
+    };
+    let whole = train("whole", false, None).expect("trains");
+    // Stopped before anything, in the first rollout, in an update, and between two iterations.
+    for stop_at in [0, 1, 7, 8] {
+        assert!(matches!(train("parts", false, Some(stop_at)), Err(LearnError::Stopped)), "{stop_at}");
+        let resumed = train("parts", true, None).expect("goes on");
+        assert_eq!(resumed.sha256, whole.sha256, "stopped after {stop_at} reports");
+        let steps: Vec<usize> = metrics(&world.path("parts")).iter().map(|l| l.step).collect();
+        assert_eq!(steps, [1, 2, 3]);
+    }
+}
+
+#[test]
+fn a_run_ends_early_where_it_is_told_to() {
+    let (world, data) = (World::new(), data(16));
+    let reward = reward_model(&world, &data);
+    let halts = PpoConfig { kl_stop_nats: Some(0.5), ..config() };
+    let (outcome, _) = world.run("ppo", false, None, |ctx| ppo::train(&halts, &data, &inputs(&reward), ctx));
+    assert!(outcome.expect("ends well").metrics["objective/kl"] > 0.5);
+    let lines = metrics(&world.path("ppo"));
+    assert!(lines.len() < 20, "it stopped after {} iterations of 20", lines.len());
+    let calm = PpoConfig { approx_kl_max_nats: 1e-6, total_episodes: 32, ..config() };
+    let (outcome, _) = world.run("calm", false, None, |ctx| ppo::train(&calm, &data, &inputs(&reward), ctx));
+    assert_eq!(outcome.expect("ends well").metrics["val/optimiser_steps"], 1.0, "one step, and the second is too far");
+}
+
+#[test]
+fn equal_policies_draw_and_bad_inputs_are_refused() {
+    let (world, mut data) = (World::new(), data(16));
+    let reward = reward_model(&world, &data);
+    let report = compare(&world, &data, None, &reward);
+    assert_eq!((report.win_rate.mean, report.reward_gain.mean, report.n), (0.5, 0.0, 64));
+    assert!(report.kl_nats.mean.abs() < 1e-6);
+    let said = |data: &DataSet, reward: &Path, config: &PpoConfig| {
+        let (outcome, _) = world.run("ppo", false, None, |ctx| ppo::train(config, data, &inputs(reward), ctx));
+        outcome.expect_err("refused").to_string()
+    };
+    assert!(said(&data, &world.path("nowhere"), &config()).contains("nowhere"));
+    let too_long = PpoConfig { max_new_tokens: 256, ..config() };
+    assert!(said(&data, &reward, &too_long).contains("max_new_tokens"));
+    data.prompts.clear();
+    assert!(said(&data, &reward, &config()).contains("no prompts"));
+}
