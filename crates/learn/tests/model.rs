@@ -219,6 +219,23 @@ fn the_batch_does_not_change_an_answer() {
 }
 
 #[test]
+fn the_tiny_tokenizer_speaks_every_printable_character() {
+    let f = fixture();
+    let tokenizer = hone_text::ChatTokenizer::open(&f.dir("base")).expect("tokenizer");
+    assert_eq!(tokenizer.vocab_size(), f.base.config().vocab);
+    let text: String = std::iter::once('\n').chain(' '..='~').collect();
+    let tokens = tokenizer.encode_text(&text, false).expect("encode");
+    assert_eq!(tokens.len(), text.len(), "one token per character");
+    assert_eq!(tokenizer.decode(&tokens), text);
+    let prompt = tokenizer.encode_prompt(&[hone_domain::Message::user("Hi")]).expect("prompt");
+    let (start, end) = (4, 5);
+    assert_eq!(prompt.iter().filter(|t| **t == start).count(), 2, "the person's turn and the answer's");
+    assert_eq!(prompt.iter().filter(|t| **t == end).count(), 1, "special tokens are parsed");
+    assert_eq!(tokenizer.encode_answer("a").expect("answer").last(), Some(&end));
+    assert_eq!(tokenizer.eos_ids(), [end]);
+}
+
+#[test]
 fn bad_input_is_an_error() {
     let f = fixture();
     let run =
