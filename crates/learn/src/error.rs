@@ -20,10 +20,16 @@ pub enum LearnError {
         /// The file that was being written.
         path: PathBuf,
     },
-    /// A model folder lacks something or contradicts itself.
-    #[error("{} is not a usable model folder: {reason}", path.display())]
+    /// There is a model in this place already.
+    #[error("there is already a model at {}: choose another name with --name, or remove it first", path.display())]
+    ModelExists {
+        /// The taken folder.
+        path: PathBuf,
+    },
+    /// A model folder or file lacks something or contradicts itself.
+    #[error("{} is not a usable model: {reason}", path.display())]
     BadModel {
-        /// The folder or the file in it.
+        /// The folder, the file in it, or the file to import.
         path: PathBuf,
         /// What is wrong, and what to do.
         reason: String,

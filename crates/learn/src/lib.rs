@@ -10,6 +10,7 @@ pub mod files;
 pub mod gae;
 pub mod generate;
 pub mod head;
+pub mod import;
 mod kernels;
 pub mod lora;
 pub mod losses;

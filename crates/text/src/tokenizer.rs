@@ -22,6 +22,8 @@ struct Inner {
     /// The same, taking the text of a special token as plain text: what a person typed never becomes one.
     literal: Tokenizer,
     template: ChatTemplate,
+    /// The plain template, if the folder brings none.
+    plain: Option<String>,
     /// Texts of the special tokens, longest first.
     special_texts: Vec<String>,
     bos: Option<u32>,
@@ -65,10 +67,9 @@ impl ChatTokenizer {
         tokens.entry("bos_token").or_insert_with(|| text(bos));
         tokens.entry("eos_token").or_insert_with(|| text(eos.first().copied()));
 
-        let template = match folder.chat_template() {
-            Some(source) => ChatTemplate::new(source, tokens)?,
-            None => ChatTemplate::new(&plain_template(sets_bos(&tokenizer, bos)), tokens)?,
-        };
+        let own = folder.chat_template();
+        let plain = own.is_none().then(|| plain_template(sets_bos(&tokenizer, bos)));
+        let template = ChatTemplate::new(own.or(plain.as_deref()).unwrap_or_default(), tokens)?;
         if let Some(id) = end_of_turn(&tokenizer, &template)? {
             eos.insert(0, id);
         }
@@ -82,7 +83,7 @@ impl ChatTokenizer {
         special_texts.sort_by_key(|text| std::cmp::Reverse(text.len()));
         let mut literal = tokenizer.clone();
         literal.set_encode_special_tokens(true);
-        Ok(Self { inner: Arc::new(Inner { tokenizer, literal, template, special_texts, bos, pad, eos }) })
+        Ok(Self { inner: Arc::new(Inner { tokenizer, literal, template, plain, special_texts, bos, pad, eos }) })
     }
 
     /// The messages through the model's chat template, up to where the answer starts. Special tokens come from the
@@ -142,6 +143,13 @@ impl ChatTokenizer {
     #[must_use]
     pub fn token_text(&self, token: u32) -> String {
         self.inner.tokenizer.decode(&[token], false).unwrap_or_default()
+    }
+
+    /// The source of the plain template, if the folder brings no template of its own: an importer writes it into the
+    /// folder, so that every other reader of it sees the same.
+    #[must_use]
+    pub fn plain_template(&self) -> Option<&str> {
+        self.inner.plain.as_deref()
     }
 
     /// The token that ends an answer: the one that the chat template sets after each.

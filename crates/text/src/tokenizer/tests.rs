@@ -103,6 +103,7 @@ fn what_a_person_types_never_becomes_a_special_token() {
 #[test]
 fn a_model_without_template_gets_the_plain_one() {
     let text = llama();
+    assert_eq!((text.plain_template(), chatml().plain_template()), (Some(&*plain_template(true)), None));
     assert_eq!((text.bos_id(), text.eos_ids()), (Some(1), &[2][..]));
     let prompt = text.encode_prompt(&[Message::user("a b")]).expect("encodes");
     assert_eq!(prompt.first(), Some(&1), "this tokenizer sets a begin-of-text token by itself");
