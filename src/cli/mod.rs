@@ -1,6 +1,7 @@
 //! The command line: one file per command, each with its `clap` arguments and a `run`. Exit codes: 0 done, 1 failed, 2 wrong use.
 
 pub mod config;
+pub mod model;
 pub mod serve;
 pub mod user;
 
@@ -39,6 +40,9 @@ enum Command {
     /// Add, list and revoke people
     #[command(subcommand)]
     User(user::Command),
+    /// Base models: pull, import, list
+    #[command(subcommand)]
+    Model(model::Command),
     /// Show every setting and where its value came from
     Config,
 }
@@ -118,6 +122,7 @@ pub fn main(engine: EngineFactory) -> ExitCode {
     let result = match command {
         Command::Serve(args) => serve::run(args, &context, engine),
         Command::User(command) => user::run(command, &context),
+        Command::Model(command) => model::run(command, &context),
         Command::Config => config::run(&context),
     };
     match result {
