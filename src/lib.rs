@@ -9,5 +9,6 @@ pub mod interchange;
 pub mod jobs;
 pub mod models;
 pub mod serving;
+pub mod startup;
 pub mod store;
 pub mod telemetry;

@@ -1,2 +1,33 @@
-//! The binary.
-fn main() {}
+//! The binary: picks the engine and hands over to the command line. The only file that names the mistralrs adapter.
+
+use hone::config::{Config, EngineName};
+use hone::serving::echo::EchoEngine;
+use hone_domain::Engine;
+use hone_engine_native::NativeEngine;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+fn main() -> ExitCode {
+    hone::cli::main(engine)
+}
+
+fn engine(config: &Config) -> Result<Arc<dyn Engine>, String> {
+    let running_max = config.serving.running_max;
+    match config.engine {
+        EngineName::Auto if cfg!(feature = "mistral") => mistral(running_max),
+        EngineName::Auto | EngineName::Native => Ok(Arc::new(NativeEngine::new(running_max))),
+        EngineName::Mistral => mistral(running_max),
+        EngineName::Echo => Ok(Arc::new(EchoEngine::default())),
+    }
+}
+
+#[cfg(feature = "mistral")]
+fn mistral(running_max: usize) -> Result<Arc<dyn Engine>, String> {
+    Ok(Arc::new(hone_engine_mistral::MistralEngine::new(running_max)))
+}
+
+#[cfg(not(feature = "mistral"))]
+fn mistral(_: usize) -> Result<Arc<dyn Engine>, String> {
+    let build = "cargo build --release --features mistral";
+    Err(format!("this hone was built without the mistral engine: build it with `{build}`, or use `--engine native`"))
+}

@@ -5,7 +5,7 @@ pub mod model;
 pub mod serve;
 pub mod user;
 
-use crate::config::{ConfigError, EngineName, Flags, Loaded};
+use crate::config::{Config, ConfigError, Flags, Loaded};
 use crate::store::{Store, StoreError};
 use clap::{Parser, Subcommand};
 use hone_domain::Engine;
@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-/// Makes the engine of a name; `main` knows how, and nobody else does. The error says what to do.
-pub type EngineFactory = fn(EngineName) -> Result<Arc<dyn Engine>, String>;
+/// Makes the engine that the settings name; `main` knows how, and nobody else does. The error says what to do.
+pub type EngineFactory = fn(&Config) -> Result<Arc<dyn Engine>, String>;
 
 /// Serves a chat model and keeps making it better from its users' rankings.
 #[derive(Debug, Parser)]

@@ -90,7 +90,7 @@ fn link(name: &str, context: &Context) -> Result<(), CliError> {
         let user = user.ok_or(StoreError::NotFound { what: "user", id: name })?;
         credentials::issue(tx, &user.id, Kind::SignIn)
     })?;
-    let url = super::serve::sign_in_url(listen, &token);
+    let url = crate::startup::sign_in_url(listen, &token);
     println!("{}", if context.json { json!({"url": url}).to_string() } else { url });
     Ok(())
 }

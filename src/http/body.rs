@@ -57,6 +57,10 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
         ApiError::new(Code::InvalidBody, format!("the body isn't UTF-8: byte {} can't be read", e.valid_up_to()))
     })?;
     let text = if text.trim().is_empty() { "{}" } else { text };
+    // serde would take a list for a struct.
+    if !text.trim_start().starts_with('{') {
+        return Err(ApiError::new(Code::InvalidBody, "the body isn't a JSON object: send {...}"));
+    }
     let mut json = serde_json::Deserializer::from_str(text);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|e| {
         let (path, cause) = (e.path().to_string(), e.inner());

@@ -1,3 +1,10 @@
 //! The integration tests: one binary, one file per surface. Each starts the real server on a free port with its own data folder.
 
+mod access;
+mod bad_input;
+mod chat;
+mod durability;
+mod feedback;
 mod openapi;
+mod page;
+mod support;

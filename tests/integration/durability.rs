@@ -1,0 +1,101 @@
+//! The real binary, killed and started again: what was answered with 2xx is there, and two servers never share a folder.
+
+use reqwest::Client;
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use tempfile::TempDir;
+
+struct Hone {
+    process: Child,
+    url: String,
+}
+
+fn hone(data: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hone"));
+    command.arg("--data").arg(data).args(args).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn serve(data: &Path) -> Hone {
+    let mut command = hone(data, &["--json", "serve", "--engine", "echo", "--listen", "127.0.0.1:0"]);
+    let mut process = command.stderr(Stdio::null()).spawn().expect("starts");
+    let mut line = String::new();
+    BufReader::new(process.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
+    let ready: Value = serde_json::from_str(&line).expect("one line of JSON");
+    Hone { process, url: format!("http://{}", ready["listen"].as_str().expect("an address")) }
+}
+
+impl Drop for Hone {
+    fn drop(&mut self) {
+        // Ended already: nothing to do.
+        let _ended = self.process.kill();
+        let _status = self.process.wait();
+    }
+}
+
+fn run(data: &Path, args: &[&str]) -> (Option<i32>, Value, String) {
+    let output = hone(data, args).output().expect("runs");
+    let json = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    (output.status.code(), json, String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[actix_web::test]
+async fn kill_9_right_after_the_answer_loses_nothing() {
+    let data = TempDir::new().expect("temp dir");
+    let (_, added, _) = run(data.path(), &["--json", "user", "add", "ann", "--role", "labeler"]);
+    let key = added["key"].as_str().expect("a key").to_owned();
+    assert_eq!(added["role"], "labeler");
+    let client = Client::new();
+    let mut ranked = Vec::new();
+    for round in 0..3 {
+        let mut server = serve(data.path());
+        let post = |path: String, body: Value| {
+            let request = client.post(format!("{}{path}", server.url)).bearer_auth(&key).json(&body);
+            async move { request.send().await.expect("an answer").json::<Value>().await.expect("JSON") }
+        };
+        let ask = json!({"messages": [{"role": "user", "content": format!("round {round}")}], "k": 2});
+        let comparison = post("/v1/comparisons".into(), ask).await;
+        let id = comparison["id"].as_str().expect("an id").to_owned();
+        let c: Vec<_> = comparison["candidates"].as_array().expect("two").iter().map(|c| c["id"].clone()).collect();
+        let answer = post(format!("/v1/comparisons/{id}/ranking"), json!({"ranking": [[c[1]], [c[0]]]})).await;
+        assert_eq!(answer["id"], id.as_str());
+        server.process.kill().expect("kills");
+        ranked.push((id, json!([[c[1]], [c[0]]])));
+    }
+    let server = serve(data.path());
+    for (id, ranking) in ranked {
+        let stored = client.get(format!("{}/v1/comparisons/{id}", server.url)).bearer_auth(&key);
+        let stored: Value = stored.send().await.expect("an answer").json().await.expect("JSON");
+        assert_eq!(stored["ranking"]["ranking"], ranking);
+    }
+}
+
+#[test]
+fn a_second_server_on_the_same_folder_is_refused() {
+    let data = TempDir::new().expect("temp dir");
+    let _first = serve(data.path());
+    let (code, _, stderr) = run(data.path(), &["serve", "--engine", "echo", "--listen", "127.0.0.1:0"]);
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains("another hone is serving"), "{stderr}");
+    let (code, _, _) = run(data.path(), &["user", "list"]);
+    assert_eq!(code, Some(0), "people can be managed while the server runs");
+}
+
+#[test]
+fn exit_codes_and_messages_tell_wrong_use_from_failure() {
+    let data = TempDir::new().expect("temp dir");
+    assert_eq!(run(data.path(), &["dance"]).0, Some(2));
+    let file = data.path().join("hone.toml");
+    std::fs::write(&file, "lisen = 'x'\n").expect("writes");
+    let (code, _, stderr) = run(data.path(), &["--config", file.to_str().expect("text"), "config"]);
+    assert_eq!(code, Some(2));
+    assert!(stderr.contains("`lisen`"), "{stderr}");
+    let (code, _, stderr) = run(data.path(), &["serve", "--engine", "native", "--listen", "127.0.0.1:0"]);
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains("model pull"), "{stderr}");
+    let (code, config, _) = run(data.path(), &["--json", "config"]);
+    assert_eq!(code, Some(0));
+    assert_eq!(config["listen"], json!({"value": "127.0.0.1:8080", "source": "default"}));
+}

@@ -1,0 +1,129 @@
+//! A real server on a free port with its own data folder, and a client for each role.
+
+use hone::config::Config;
+use hone::serving::echo::EchoEngine;
+use hone::startup;
+use hone::store::Store;
+use hone::store::credentials::{self, Kind};
+use hone::store::users::{self, Role};
+use hone_domain::Engine;
+use reqwest::{Client, Method, RequestBuilder, Response};
+use serde_json::Value;
+use std::sync::Arc;
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+
+/// A running server. Dropping it stops it.
+pub(crate) struct TestApp {
+    /// `http://127.0.0.1:PORT`.
+    pub(crate) url: String,
+    /// The admin's sign-in URL.
+    pub(crate) sign_in_url: String,
+    /// The data folder.
+    pub(crate) data: TempDir,
+    client: Client,
+    stop: Option<oneshot::Sender<()>>,
+}
+
+/// What a test may change.
+pub(crate) struct Setup {
+    pub(crate) config: Config,
+    pub(crate) engine: Arc<dyn Engine>,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        let mut config = Config::default();
+        config.listen.set_port(0);
+        config.limits.drain_seconds = 5;
+        Self { config, engine: Arc::new(EchoEngine::default()) }
+    }
+}
+
+impl TestApp {
+    /// With the echo engine.
+    pub(crate) async fn start() -> Self {
+        Self::with(Setup::default()).await
+    }
+
+    pub(crate) async fn with(Setup { config, engine }: Setup) -> Self {
+        let data = TempDir::new().expect("temp dir");
+        let path = data.path().to_owned();
+        let (ready, started) = oneshot::channel();
+        let (stop, stopped) = oneshot::channel::<()>();
+        std::thread::spawn(move || {
+            let prepared = startup::prepare(&path, config, engine).expect("prepares");
+            let addresses = (format!("http://{}", prepared.address()), prepared.sign_in_url());
+            let ready = move || drop(ready.send(addresses));
+            let stop = async { drop(stopped.await) };
+            actix_web::rt::System::new().block_on(prepared.serve(ready, stop)).expect("serves");
+        });
+        let (url, sign_in_url) = started.await.expect("the server starts");
+        Self { url, sign_in_url, data, client: Client::new(), stop: Some(stop) }
+    }
+
+    /// Adds a person, as the command line does, and answers with their key.
+    pub(crate) fn person(&self, name: &str, role: Role) -> String {
+        let path = self.data.path().to_owned();
+        let name = name.to_owned();
+        let add = move || {
+            Store::open(&path).expect("opens").write_blocking(move |tx| {
+                let user = users::create(tx, &name, role)?;
+                credentials::issue(tx, &user.id, Kind::ApiKey)
+            })
+        };
+        std::thread::spawn(add).join().expect("joins").expect("adds")
+    }
+
+    pub(crate) fn request(&self, method: Method, path: &str, key: &str) -> RequestBuilder {
+        self.client.request(method, format!("{}{path}", self.url)).bearer_auth(key)
+    }
+
+    pub(crate) async fn post(&self, path: &str, key: &str, body: Value) -> Answer {
+        Answer::of(self.request(Method::POST, path, key).json(&body).send().await.expect("an answer")).await
+    }
+
+    pub(crate) async fn get(&self, path: &str, key: &str) -> Answer {
+        Answer::of(self.request(Method::GET, path, key).send().await.expect("an answer")).await
+    }
+}
+
+impl Drop for TestApp {
+    fn drop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ended_already = stop.send(());
+        }
+    }
+}
+
+/// An answer, read.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: reqwest::header::HeaderMap,
+    pub(crate) body: Value,
+}
+
+impl Answer {
+    pub(crate) async fn of(response: Response) -> Self {
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let text = response.text().await.expect("a body");
+        Self { status, headers, body: serde_json::from_str(&text).unwrap_or(Value::String(text)) }
+    }
+
+    /// OpenAI's error: (status, code, param).
+    pub(crate) fn error(&self) -> (u16, &str, Option<&str>) {
+        let error = &self.body["error"];
+        assert!(error["message"].is_string() && error["type"].is_string(), "OpenAI's error body: {self:?}");
+        (self.status, error["code"].as_str().unwrap_or_default(), error["param"].as_str())
+    }
+}
+
+/// The `data:` lines of an event stream.
+pub(crate) fn events(answer: &Answer) -> Vec<Value> {
+    assert_eq!(answer.headers["content-type"], "text/event-stream", "{answer:?}");
+    let text = answer.body.as_str().expect("a stream");
+    let lines = text.lines().filter_map(|line| line.strip_prefix("data: "));
+    lines.map(|data| serde_json::from_str(data).unwrap_or(Value::String(data.to_owned()))).collect()
+}
