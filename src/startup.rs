@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::http::limits::RateLimit;
 use crate::http::{App, error::ApiError, routes};
 use crate::jobs::{JobError, Jobs};
+use crate::models::{self, ModelsError};
 use crate::serving::Serving;
 use crate::store::credentials::{self, Kind};
 use crate::store::policies::Policy;
@@ -35,9 +36,12 @@ pub enum StartError {
         /// What the system says.
         reason: std::io::Error,
     },
-    /// There is no base model to serve.
+    /// It isn't clear which base model to serve.
     #[error("{0}")]
-    Base(String),
+    NoBase(&'static str),
+    /// The base model can't be had.
+    #[error(transparent)]
+    Models(#[from] ModelsError),
     /// A file can't be read or written.
     #[error("{path}: {reason}")]
     File {
@@ -189,33 +193,27 @@ pub fn sign_in_url(listen: SocketAddr, token: &str) -> String {
     }
 }
 
-/// Which base to serve: the one that was named, else the champion's, else the only one there is.
+/// Which base to serve: the one that was named (imported now if need be), else the champion's, else the only one there is.
 fn base_name(store: &Store, named: Option<&str>, engine: &dyn Engine) -> Result<String, StartError> {
-    let models = store.data_dir().join("models");
-    let there = |name: &str| !name.contains(['/', '\\']) && models.join(name).join("config.json").exists();
-    if let Some(name) = named {
-        return match name {
-            _ if there(name) || engine.name() == "echo" => Ok(name.to_owned()),
-            _ => {
-                Err(StartError::Base(format!("there is no base model {name:?}; `hone model list` shows what is there")))
-            }
-        };
+    if engine.name() == "echo" {
+        return Ok(named.unwrap_or("echo").to_owned());
+    }
+    if let Some(named) = named {
+        let folder = models::ensure(store.data_dir(), named)?;
+        return Ok(folder.file_name().unwrap_or_default().to_string_lossy().into_owned());
     }
     if let Some(champion) = store.read_blocking(policies::champion)? {
         return Ok(champion.base_name);
     }
-    if engine.name() == "echo" {
-        return Ok("echo".into());
-    }
-    let names = std::fs::read_dir(&models).into_iter().flatten().flatten();
-    let mut names = names.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| there(name));
+    let there = models::list(store.data_dir())?.into_iter().filter(|model| model.path.is_some());
+    let mut names = there.map(|model| model.name);
     match (names.next(), names.next()) {
         (Some(only), None) => Ok(only),
-        (None, _) => Err(StartError::Base(
-            "there is no base model yet: `hone model pull smollm2-135m-instruct` gets a small one, or name one with --base".into(),
+        (None, _) => Err(StartError::NoBase(
+            "there is no base model yet: `hone model pull smollm2-135m-instruct` gets a small one, or name one with --base",
         )),
-        (Some(_), Some(_)) => {
-            Err(StartError::Base("there are several base models: choose one with --base; `hone model list` shows them".into()))
-        }
+        (Some(_), Some(_)) => Err(StartError::NoBase(
+            "there are several base models: choose one with --base; `hone model list` shows them",
+        )),
     }
 }

@@ -14,7 +14,7 @@ pub struct Args {
     /// Address and port to listen on [default: 127.0.0.1:8080]
     #[arg(long, value_name = "HOST:PORT")]
     listen: Option<SocketAddr>,
-    /// Base model: a name in the data folder, or a path to import
+    /// Base model: one that is here, one that `hone model list` knows (pulled now), or a path to import
     #[arg(long, value_name = "NAME|PATH")]
     base: Option<String>,
     /// What computes answers [default: auto]

@@ -10,7 +10,6 @@ use hone_domain::Engine;
 use reqwest::{Client, Method, RequestBuilder, Response};
 use serde_json::Value;
 use std::sync::Arc;
-use std::time::Duration;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
