@@ -70,7 +70,7 @@ web-test: web
 engine: build
 	$(say) "Engine: lints and tests of mistralrs behind the Engine trait, on the build that make run uses"
 	RUSTC_WORKSPACE_WRAPPER=clippy-driver CLIPPY_ARGS=-Dwarnings__CLIPPY_HACKERY__ cargo build $(ENGINE) --target-dir $(TARGET)
-	cargo test $(ENGINE) --test engine_mistral
+	cargo test $(ENGINE) -p hone-engine-mistral --lib --test engine_mistral
 
 e2e: build
 	$(say) "Browser tests (Debian's Chromium)"

@@ -167,3 +167,6 @@ impl Served {
 fn request(tokens: Vec<u32>, sampling: SamplingParams, response: Sender<Response>) -> NormalRequest {
     NormalRequest::new_simple(RequestMessage::CompletionTokens(tokens), sampling, response, 0, None, None)
 }
+
+#[cfg(test)]
+mod tests;

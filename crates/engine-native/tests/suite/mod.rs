@@ -6,7 +6,7 @@ use hone_domain::{
     Engine, EngineError, FinishReason, GenerateRequest, LoadedPolicy, Message, PolicyFiles, Sampling, StreamEvent,
     TokenEvent,
 };
-use hone_learn::{Adapter, Base, Batch, Keep, LoraConfig, Workspace, forward, head, merge, tiny};
+use hone_learn::{Adapter, Base, LoraConfig, evaluate, merge, tiny};
 use hone_text::ChatTokenizer;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -167,15 +167,6 @@ pub(crate) async fn refuses_a_prompt_that_fills_the_context(engine: &dyn Engine)
     answer(&policy, ask("hello", greedy(1))).await;
 }
 
-/// The trainer's log-probabilities: its pass over the whole text.
-fn trained(base: &Base, adapter: Option<&Adapter>, tokens: &[u32]) -> Vec<f32> {
-    let mut workspace = Workspace::new();
-    let batch = Batch::pack(&[tokens]);
-    let hidden = forward(base, adapter, &batch, Keep::Nothing, &mut workspace).expect("computes");
-    let rows: Vec<usize> = (0..tokens.len() - 1).collect();
-    head::selected_logprobs(base, &hidden, &rows, &tokens[1..], 1.0).logprob
-}
-
 pub(crate) async fn computes_what_the_trainer_computes(engine: &dyn Engine) {
     let files = fixture();
     let (base, tokenizer) = (Base::open(&files.base.base_dir).expect("opens"), files.tokenizer());
@@ -183,7 +174,7 @@ pub(crate) async fn computes_what_the_trainer_computes(engine: &dyn Engine) {
     tokens.extend(tokenizer.encode_answer("It is a test of 3 things: {all, of, them}").expect("encodes"));
     for policy in [&files.base, &files.tuned] {
         let adapter = policy.adapter_dir.as_ref().map(|dir| Adapter::load(dir, base.config()).expect("loads"));
-        let trained = trained(&base, adapter.as_ref(), &tokens);
+        let trained = evaluate::logprobs(&base, adapter.as_ref(), &tokens).expect("computes");
         let served = engine.load(policy).await.expect("loads").logprobs(&tokens).await.expect("computes");
         assert_eq!(served.len(), tokens.len() - 1);
         let apart = trained.iter().zip(&served).map(|(t, s)| (t - s).abs()).fold(0.0, f32::max);

@@ -1,0 +1,91 @@
+//! What only this file can bring about: mistralrs's engine thread breaks.
+
+use super::*;
+use hone_domain::{Message, Sampling};
+use hone_learn::tiny;
+use mistralrs::{CustomLogitsProcessor, Tensor};
+
+/// Breaks the engine thread in the middle of a step.
+struct Break;
+
+impl CustomLogitsProcessor for Break {
+    fn apply(&self, _logits: &Tensor, _context: &[u32]) -> mistralrs::Result<Tensor> {
+        panic!("this test breaks the engine thread on purpose")
+    }
+}
+
+async fn policy() -> (tempfile::TempDir, MistralPolicy) {
+    let dir = tempfile::tempdir().expect("a temp folder");
+    let base_dir = dir.path().join("base");
+    // The context is so long that an answer up to it is still running whenever a test looks.
+    let spec = tiny::TinySpec { hidden: 64, heads: 2, kv_heads: 1, context: 50_000, ..tiny::TinySpec::default() };
+    tiny::write(&base_dir, &spec).expect("a tiny base");
+    let loaded = crate::load::load(base_dir, 4).await.expect("loads");
+    (dir, MistralPolicy::new(PolicyId::base("tiny"), loaded, 4))
+}
+
+async fn end(mut events: UnboundedReceiver<StreamEvent>) -> Option<StreamEvent> {
+    let mut last = None;
+    while let Some(event) = events.recv().await {
+        last = Some(event);
+    }
+    last
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broken_engine_thread_fails_its_answers_and_the_next_request_revives_it() {
+    let (_dir, policy) = policy().await;
+    let ask = |max_tokens| {
+        let sampling = Sampling { temperature: 0.0, max_tokens, ..Sampling::default() };
+        GenerateRequest { messages: vec![Message::user("hello")], sampling }
+    };
+    for _ in 0..2 {
+        let running = policy.generate(ask(50_000)).await.expect("starts");
+        let (response, mut responses) = channel(RESPONSES_MAX);
+        let mut breaking = request(vec![8, 9], SamplingParams::neutral(), response);
+        breaking.logits_processors = Some(vec![Arc::new(Break)]);
+        policy.served.send(breaking).await.expect("is taken");
+        while responses.recv().await.is_some() {}
+        let last = end(running).await;
+        assert!(matches!(last, Some(StreamEvent::Failed(EngineError::Failed(_)))), "{last:?}");
+        let next = end(policy.generate(ask(5)).await.expect("starts")).await;
+        assert!(matches!(next, Some(StreamEvent::Done { completion_tokens: 5, .. })), "{next:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whole_logits_and_answers_may_be_asked_for_at_once() {
+    let (_dir, policy) = policy().await;
+    let asked = (0..6).map(|i| {
+        let sampling = Sampling { seed: Some(i), max_tokens: 40, ..Sampling::default() };
+        policy.generate(GenerateRequest { messages: vec![Message::user("hello")], sampling })
+    });
+    let mut answers = Vec::new();
+    for answer in asked {
+        answers.push(answer.await.expect("starts"));
+        assert_eq!(policy.logprobs(&[8, 9, 10]).await.expect("computes").len(), 2);
+    }
+    for answer in answers {
+        let last = end(answer).await;
+        assert!(matches!(last, Some(StreamEvent::Done { .. })), "{last:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_model_goes_with_the_last_that_needs_it() {
+    let (_dir, policy) = policy().await;
+    let served = Arc::downgrade(&policy.served);
+    let sampling = Sampling { temperature: 0.0, max_tokens: 100, ..Sampling::default() };
+    let answer = policy.generate(GenerateRequest { messages: vec![Message::user("hello")], sampling });
+    let events = answer.await.expect("starts");
+    drop(policy);
+    assert!(matches!(end(events).await, Some(StreamEvent::Done { .. })), "the answer that ran is finished");
+    // Its task lets go a moment after the last event.
+    for _ in 0..200 {
+        if served.strong_count() == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("the model is still held");
+}
