@@ -3,6 +3,7 @@
 
 pub mod comparison;
 pub mod feedback;
+pub mod personal;
 pub mod turn;
 
 pub use turn::{Ask, Event, Turn};

@@ -1,5 +1,6 @@
 //! The command line: one file per command, each with its `clap` arguments and a `run`. Exit codes: 0 done, 1 failed, 2 wrong use.
 
+pub mod backup;
 pub mod config;
 pub mod model;
 pub mod serve;
@@ -43,6 +44,8 @@ enum Command {
     /// Base models: pull, import, list
     #[command(subcommand)]
     Model(model::Command),
+    /// Write a consistent copy of the database
+    Backup(backup::Args),
     /// Show every setting and where its value came from
     Config,
 }
@@ -123,6 +126,7 @@ pub fn main(engine: EngineFactory) -> ExitCode {
         Command::Serve(args) => serve::run(args, &context, engine),
         Command::User(command) => user::run(command, &context),
         Command::Model(command) => model::run(command, &context),
+        Command::Backup(args) => backup::run(args, &context),
         Command::Config => config::run(&context),
     };
     match result {

@@ -10,6 +10,7 @@ pub mod feedback;
 pub mod health;
 pub mod jobs;
 pub mod limits;
+pub mod me;
 pub mod messages;
 pub mod models;
 pub mod openapi;

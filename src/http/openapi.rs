@@ -1,7 +1,7 @@
 //! `GET /openapi.json`: the machine-readable contract, made from the handlers and their types. The web's types are generated from
 //! its snapshot, `web/openapi.json`, which a test compares.
 
-use super::{chat, comparisons, feedback, health, jobs, models, policies, session, stats};
+use super::{chat, comparisons, feedback, health, jobs, me, models, policies, session, stats};
 use actix_web::HttpResponse;
 use utoipa::OpenApi;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
@@ -23,7 +23,9 @@ use utoipa::openapi::{OpenApi as Document, SecurityRequirement};
         session::sign_in,
         session::current,
         session::sign_out,
-        session::me,
+        me::get,
+        me::export,
+        me::erase,
         jobs::create,
         jobs::list,
         jobs::get,

@@ -1,7 +1,7 @@
 //! All routes, in one table.
 
 use super::error::{ApiError, Code};
-use super::{auth, chat, comparisons, feedback, health, jobs, models, openapi, policies, session, stats, ui};
+use super::{auth, chat, comparisons, feedback, health, jobs, me, models, openapi, policies, session, stats, ui};
 use actix_web::http::header::ALLOW;
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig, delete, get, post};
@@ -29,7 +29,8 @@ pub fn table(app: &mut ServiceConfig) {
 
 /// What only people who are signed in reach.
 fn signed_in(v1: &mut ServiceConfig) {
-    v1.service(at("/me", "GET").route(get().to(session::me)))
+    v1.service(at("/me", "GET").route(get().to(me::get)))
+        .service(at("/me/data", "GET, DELETE").route(get().to(me::export)).route(delete().to(me::erase)))
         .service(at("/chat/completions", "POST").route(post().to(chat::complete)))
         .service(at("/models", "GET").route(get().to(models::list)))
         .service(at("/models/{id}", "GET").route(get().to(models::get)))

@@ -101,12 +101,3 @@ pub async fn sign_out(app: web::Data<App>, _: Caller, request: HttpRequest) -> R
     }
     Ok(HttpResponse::NoContent().cookie(cookie(&request, String::new(), None)).finish())
 }
-
-/// Who one is, for programs.
-///
-/// # Errors
-/// 401.
-#[utoipa::path(get, path = "/v1/me", tag = "session", responses((status = 200, body = Me), (status = 401, body = ErrorBody)))]
-pub async fn me(Caller(user): Caller) -> web::Json<Me> {
-    web::Json(user.into())
-}

@@ -4,6 +4,7 @@
 //! `store.write(move |tx| users::create(tx, &name, role)).await`.
 
 pub mod audit;
+pub mod backup;
 mod columns;
 pub mod comparisons;
 pub mod completions;
@@ -11,6 +12,7 @@ pub mod credentials;
 pub mod demonstrations;
 pub mod imports;
 pub mod jobs;
+pub mod personal;
 pub mod policies;
 pub mod rankings;
 pub mod ratings;

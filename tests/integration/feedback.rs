@@ -148,3 +148,30 @@ async fn ratings_and_demonstrations_are_kept() {
         (&json!(1), &json!(0), &json!(1))
     );
 }
+
+#[actix_web::test]
+async fn a_person_takes_their_data_and_erases_it() {
+    let app = TestApp::start().await;
+    let (ann, bob) = (app.person("ann", Role::User), app.person("bob", Role::User));
+    let (id, c) = compare(&app, &ann, 2).await;
+    let verdict = json!({"ranking": [[c[0]], [c[1]]], "ideal": "mine", "comment": "so"});
+    assert_eq!(app.post(&format!("/v1/comparisons/{id}/ranking"), &ann, verdict).await.status, 200);
+    assert_eq!(app.post(&format!("/v1/completions/{}/rating", c[0]), &ann, json!({"thumb": "up"})).await.status, 200);
+    let (others, _) = compare(&app, &bob, 2).await;
+
+    let data = app.get("/v1/me/data", &ann).await.body;
+    let counts =
+        ["completions", "rankings", "ratings", "demonstrations"].map(|kind| data[kind].as_array().map(Vec::len));
+    assert_eq!(counts, [Some(2), Some(1), Some(1), Some(1)], "{data}");
+    assert_eq!(data["rankings"][0]["ranks"], json!([0, 1]));
+    assert_eq!(data["demonstrations"][0]["ideal"], "mine");
+
+    let erase = app.request(reqwest::Method::DELETE, "/v1/me/data", &ann).send().await.expect("an answer");
+    let answer = Answer::of(erase).await.body;
+    assert_eq!(answer["erased"]["completions"], 2);
+    assert_eq!((&answer["runs"], &answer["policies"]), (&json!([]), &json!([])), "nothing has learned from it yet");
+    let data = app.get("/v1/me/data", &ann).await.body;
+    assert_eq!((&data["completions"], &data["demonstrations"]), (&json!([]), &json!([])));
+    assert_eq!(app.get(&format!("/v1/comparisons/{id}"), &ann).await.status, 404);
+    assert_eq!(app.get(&format!("/v1/comparisons/{others}"), &bob).await.status, 200, "others keep theirs");
+}
