@@ -12,7 +12,7 @@ ENGINE    := --release -p hone --features mistral
 say        = @printf '\033[1m==> %s\033[0m\n'
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup web build binary test test-quick fmt clippy rust engine web-test e2e deny openapi clean
+.PHONY: help run setup web build binary test test-quick fmt clippy rust engine openai-client web-test e2e deny openapi clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -44,7 +44,7 @@ build: setup web  ## the release binary with the mistralrs engine
 binary:
 	cargo build $(ENGINE)
 
-test: fmt clippy rust web-test engine e2e  ## set up and run every check
+test: fmt clippy rust web-test engine openai-client e2e  ## set up and run every check
 	$(say) "All checks passed"
 
 test-quick: fmt clippy rust web-test  ## every check that needs neither mistralrs nor a browser
@@ -71,6 +71,11 @@ engine: build
 	$(say) "Engine: lints and tests of mistralrs behind the Engine trait, on the build that make run uses"
 	RUSTC_WORKSPACE_WRAPPER=clippy-driver CLIPPY_ARGS=-Dwarnings__CLIPPY_HACKERY__ cargo build $(ENGINE) --target-dir $(TARGET)
 	cargo test $(ENGINE) -p hone-engine-mistral --lib --test engine_mistral
+
+openai-client: build  ## the official OpenAI client against a running hone
+	$(say) "OpenAI's Python client, unmodified (pip, into $(TARGET)/openai-client)"
+	@$(TARGET)/openai-client/bin/python -c 'import openai' 2>/dev/null || (python3 -m venv $(TARGET)/openai-client && $(TARGET)/openai-client/bin/pip install --quiet openai==3.54.0)
+	$(TARGET)/openai-client/bin/python tests/openai_client.py $(HONE)
 
 e2e: build
 	$(say) "Browser tests (Debian's Chromium)"
