@@ -5,11 +5,12 @@ use crate::chat::Chat;
 use crate::config::Config;
 use crate::http::limits::RateLimit;
 use crate::http::{App, error::ApiError, routes};
-use crate::jobs::{JobError, Jobs};
+use crate::jobs::champions::{self, Champions};
+use crate::jobs::triggers::Triggers;
+use crate::jobs::{Background, JobError, Jobs, Scheduler, scheduler};
 use crate::models::{self, ModelsError};
 use crate::serving::Serving;
 use crate::store::credentials::{self, Kind};
-use crate::store::policies::Policy;
 use crate::store::users::{self, Role};
 use crate::store::{Store, StoreError, audit, policies};
 use actix_web::{HttpServer, web};
@@ -67,6 +68,7 @@ pub struct Prepared {
     engine: Arc<dyn Engine>,
     store: Store,
     champion: PolicyFiles,
+    options: scheduler::Options,
     listener: TcpListener,
     address: SocketAddr,
     sign_in_token: String,
@@ -81,24 +83,15 @@ pub fn prepare(data: &Path, config: Config, engine: Arc<dyn Engine>) -> Result<P
     let lock = lock(data)?;
     let store = Store::open(data)?;
     let base = base_name(&store, config.base.as_deref(), engine.as_ref())?;
-    let champion = store.write_blocking(move |tx| policies::start_with_base(tx, &base))?;
-    let champion = files(data, champion);
+    let champion = champions::starting_files(&store, &base, engine.needs_merged())?;
+    let triggers = Triggers::new(config.retrain.schedule.as_deref(), config.retrain.min_new_rankings)?;
+    let options = scheduler::Options::new(triggers, config.gate.clone())?;
     let sign_in_token = store.write_blocking(sign_in_token)?;
     let address = config.listen;
     let listen = |reason| StartError::Listen { address, reason };
     let listener = TcpListener::bind(address).map_err(listen)?;
     let address = listener.local_addr().map_err(listen)?;
-    Ok(Prepared { config, engine, store, champion, listener, address, sign_in_token, lock })
-}
-
-/// Where the champion's files are.
-fn files(data: &Path, champion: Policy) -> PolicyFiles {
-    PolicyFiles {
-        base_dir: data.join("models").join(&champion.base_name),
-        adapter_dir: champion.adapter_dir.map(|dir| data.join(dir)),
-        merged_dir: None,
-        id: champion.id,
-    }
+    Ok(Prepared { config, engine, store, champion, options, listener, address, sign_in_token, lock })
 }
 
 /// One server per data folder: the lock is the operating system's, so it goes with the process however that ends.
@@ -146,9 +139,12 @@ impl Prepared {
     /// # Errors
     /// When the champion can't be loaded.
     pub async fn serve(self, ready: impl FnOnce(), stop: impl Future<Output = ()>) -> Result<(), StartError> {
-        let Self { config, engine, store, champion, listener, address, sign_in_token: _, lock } = self;
+        let Self { config, engine, store, champion, options, listener, address, sign_in_token: _, lock } = self;
         let serving = Serving::start(engine, &champion, &config.serving).await?;
+        let champions = Arc::new(Champions::new(store.clone(), Arc::clone(&serving)));
         let jobs = Jobs::new(store.clone());
+        let scheduler = Scheduler::new(store.clone(), Arc::clone(&champions), options);
+        let background = Background::start(scheduler, jobs.wake());
         let (stopping, stopped) = watch::channel(false);
         let drain_seconds = config.limits.drain_seconds;
         let app = web::Data::new(App {
@@ -158,6 +154,7 @@ impl Prepared {
             config,
             store,
             serving,
+            champions,
             jobs,
         });
         let query = || web::QueryConfig::default().error_handler(|e, _| ApiError::value("query", e.to_string()).into());
@@ -174,7 +171,7 @@ impl Prepared {
         stop.await;
         tracing::info!("stopping: open answers may go on for {drain_seconds} s");
         stopping.send_replace(true);
-        handle.stop(true).await;
+        tokio::join!(handle.stop(true), background.shut_down());
         if let Ok(Err(e)) = serving.await {
             tracing::error!(error = %e, "the HTTP server broke");
         }

@@ -2,8 +2,11 @@
 
 pub mod backup;
 pub mod config;
+pub mod data;
 pub mod model;
+pub mod policy;
 pub mod serve;
+pub mod train;
 pub mod user;
 
 use crate::config::{Config, ConfigError, Flags, Loaded};
@@ -46,6 +49,15 @@ enum Command {
     Model(model::Command),
     /// Write a consistent copy of the database
     Backup(backup::Args),
+    /// Train by hand, and list and resume runs
+    #[command(subcommand)]
+    Train(train::Command),
+    /// Import, export and count feedback
+    #[command(subcommand)]
+    Data(data::Command),
+    /// List, promote and roll back policies
+    #[command(subcommand)]
+    Policy(policy::Command),
     /// Show every setting and where its value came from
     Config,
 }
@@ -127,6 +139,9 @@ pub fn main(engine: EngineFactory) -> ExitCode {
         Command::User(command) => user::run(command, &context),
         Command::Model(command) => model::run(command, &context),
         Command::Backup(args) => backup::run(args, &context),
+        Command::Train(command) => train::run(command, &context),
+        Command::Data(command) => data::run(command, &context),
+        Command::Policy(command) => policy::run(command, &context),
         Command::Config => config::run(&context),
     };
     match result {

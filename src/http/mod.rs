@@ -23,7 +23,7 @@ pub mod ui;
 
 use crate::chat::Chat;
 use crate::config::Config;
-use crate::jobs::Jobs;
+use crate::jobs::{Champions, Jobs};
 use crate::serving::Serving;
 use crate::store::Store;
 use limits::RateLimit;
@@ -40,6 +40,8 @@ pub struct App {
     pub chat: Chat,
     /// The live policy.
     pub serving: Arc<Serving>,
+    /// Changes who the live policy is.
+    pub champions: Arc<Champions>,
     /// Asks for jobs and looks at them.
     pub jobs: Jobs,
     /// Requests per person.

@@ -33,6 +33,8 @@ use utoipa::openapi::{OpenApi as Document, SecurityRequirement};
         jobs::cancel,
         policies::list,
         policies::get,
+        policies::promote,
+        policies::roll_back,
         stats::get,
         health::healthz,
         health::readyz,

@@ -3,11 +3,13 @@
 use super::App;
 use super::auth::Caller;
 use super::error::{ApiError, ErrorBody};
+use crate::store::audit;
 use crate::store::policies::{self, Policy, PolicyState};
 use crate::store::users::Role;
 use actix_web::web;
 use hone_domain::ids::PolicyId;
 use serde::Serialize;
+use serde_json::json;
 use utoipa::ToSchema;
 
 /// All policies.
@@ -45,4 +47,39 @@ pub async fn get(app: web::Data<App>, caller: Caller, id: web::Path<String>) -> 
     caller.require(Role::Operator)?;
     let id = PolicyId::from_raw(id.into_inner());
     Ok(web::Json(app.store.read(move |c| policies::get(c, &id)).await?))
+}
+
+/// Makes a policy the champion: it is loaded beside the live one and swapped in; running answers end as they began.
+///
+/// # Errors
+/// 403 below the role `operator`, 404, 409 when the gate rejected it or it belongs to another base.
+#[utoipa::path(post, path = "/v1/policies/{id}/promote", tag = "operators", params(("id" = String, Path)),
+    responses((status = 200, body = Policy), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody)))]
+pub async fn promote(
+    app: web::Data<App>,
+    caller: Caller,
+    id: web::Path<String>,
+) -> Result<web::Json<Policy>, ApiError> {
+    caller.require(Role::Operator)?;
+    let policy = app.champions.promote(&PolicyId::from_raw(id.into_inner()), &caller.0.name).await?;
+    note(&app, caller, "policy.promote", &policy).await?;
+    Ok(web::Json(policy))
+}
+
+/// Goes back to the champion before this one; again goes further back.
+///
+/// # Errors
+/// 403 below the role `operator`, 409 when there is no earlier one.
+#[utoipa::path(post, path = "/v1/policies/rollback", tag = "operators",
+    responses((status = 200, body = Policy), (status = 409, body = ErrorBody)))]
+pub async fn roll_back(app: web::Data<App>, caller: Caller) -> Result<web::Json<Policy>, ApiError> {
+    caller.require(Role::Operator)?;
+    let policy = app.champions.roll_back(&caller.0.name).await?;
+    note(&app, caller, "policy.rollback", &policy).await?;
+    Ok(web::Json(policy))
+}
+
+async fn note(app: &App, caller: Caller, action: &'static str, policy: &Policy) -> Result<(), ApiError> {
+    let id = policy.id.clone();
+    Ok(app.store.write(move |tx| audit::note(tx, &caller.0.name, action, id.as_str(), &json!({}))).await?)
 }

@@ -46,6 +46,8 @@ fn signed_in(v1: &mut ServiceConfig) {
         .service(at("/jobs/{id}/events", "GET").route(get().to(jobs::events)))
         .service(at("/jobs/{id}/cancel", "POST").route(post().to(jobs::cancel)))
         .service(at("/policies", "GET").route(get().to(policies::list)))
+        .service(at("/policies/rollback", "POST").route(post().to(policies::roll_back)))
+        .service(at("/policies/{id}/promote", "POST").route(post().to(policies::promote)))
         .service(at("/policies/{id}", "GET").route(get().to(policies::get)))
         .service(at("/stats", "GET").route(get().to(stats::get)));
 }

@@ -1,7 +1,6 @@
-//! The history of a run's metrics, thinned out for drawing. Reads `metrics.jsonl`: one JSON object a line, a number `step` and
-//! the metrics beside it or under `metrics`.
+//! The history of a run's metrics, thinned out for drawing.
 
-use serde_json::{Map, Value};
+use hone_learn::metrics::{self, MetricsLine};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -9,32 +8,24 @@ use std::path::Path;
 pub type Curves = BTreeMap<String, Vec<(u64, f64)>>;
 
 /// The curves of the run in `run_dir`, each of at most `points_max` points (at least 2), the last one always among them.
-/// A run that hasn't written anything yet has none. Lines that can't be read are passed over: the last one may be half there.
+/// A run that hasn't written anything yet, or whose folder was cleared away, has none.
 #[must_use]
 pub fn read(run_dir: &Path, points_max: usize) -> Curves {
-    let text = std::fs::read_to_string(run_dir.join("metrics.jsonl")).unwrap_or_default();
-    let mut curves = parse(&text);
+    let lines = metrics::read(&run_dir.join("metrics.jsonl")).unwrap_or_default();
+    let mut curves = by_metric(lines);
     curves.values_mut().for_each(|points| thin(points, points_max));
     curves
 }
 
-fn parse(text: &str) -> Curves {
-    // A run that was killed and resumed repeats the steps since its checkpoint: the later line counts.
+fn by_metric(lines: Vec<MetricsLine>) -> Curves {
+    // A later line on the same step counts.
     let mut by_step: BTreeMap<String, BTreeMap<u64, f64>> = BTreeMap::new();
-    for line in text.lines() {
-        let Ok(Value::Object(line)) = serde_json::from_str::<Value>(line) else { continue };
-        let Some(step) = line.get("step").and_then(Value::as_u64) else { continue };
-        for (name, value) in numbers(&line) {
-            by_step.entry(name.clone()).or_default().insert(step, value);
+    for line in lines {
+        for (name, value) in line.metrics {
+            by_step.entry(name).or_default().insert(line.step as u64, value);
         }
     }
     by_step.into_iter().map(|(name, points)| (name, points.into_iter().collect())).collect()
-}
-
-fn numbers(line: &Map<String, Value>) -> impl Iterator<Item = (&String, f64)> {
-    let nested = line.get("metrics").and_then(Value::as_object);
-    let all = line.iter().chain(nested.into_iter().flatten());
-    all.filter(|(name, _)| *name != "step").filter_map(|(name, value)| Some((name, value.as_f64()?)))
 }
 
 /// Keeps every n-th point, and the last.
@@ -53,9 +44,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn resumed_runs_give_one_curve() {
-        let text = "{\"step\":1,\"loss\":3.0}\n{\"step\":2,\"loss\":2.0}\n{\"step\":2,\"metrics\":{\"loss\":2.5}}\n{\"step\":3,\"lo";
-        assert_eq!(parse(text)["loss"], [(1, 3.0), (2, 2.5)]);
+    fn each_metric_is_a_curve_in_step_order() {
+        let line = |step, name: &str, value| MetricsLine {
+            step,
+            phase: "train".into(),
+            wall_seconds: 0.0,
+            metrics: [(name.to_owned(), value)].into(),
+        };
+        let curves = by_metric(vec![line(2, "loss", 2.0), line(1, "loss", 3.0), line(2, "accuracy", 0.5)]);
+        assert_eq!(curves["loss"], [(1, 3.0), (2, 2.0)]);
+        assert_eq!(curves["accuracy"], [(2, 0.5)]);
     }
 
     #[test]

@@ -37,6 +37,9 @@ pub enum JobError {
     /// The trainer says no.
     #[error(transparent)]
     Learn(#[from] LearnError),
+    /// A test planned for the scheduler to die here.
+    #[error("planned failure at {0:?}")]
+    Planned(super::scheduler::FailAt),
 }
 
 impl JobError {

@@ -129,3 +129,42 @@ pub fn named(c: &Connection, name: &str) -> Result<PathBuf, JobError> {
     }
     Err(JobError::Invalid(format!("{name} is neither a run, nor a policy, nor a folder with an adapter_config.json")))
 }
+
+/// The inputs of a run that a person starts by itself. `init` and `reward` are as in [`named`]; `init` may also be `base`.
+///
+/// Left out, a run starts from the newest of: the last SFT run, the champion. PPO takes the newest reward model.
+///
+/// # Errors
+/// When something named doesn't exist, or there is no reward model.
+pub fn of_command(
+    c: &Connection,
+    kind: RunKind,
+    init: Option<&str>,
+    reward: Option<&str>,
+    base_name: &str,
+) -> Result<Inputs, JobError> {
+    let init = match init {
+        Some("base") => None,
+        Some(name) => Some(named(c, name)?),
+        None if kind == RunKind::Sft => champion(c, base_name)?,
+        None => newest_start(c, base_name)?,
+    };
+    match kind {
+        RunKind::Ppo => {
+            let reward = match reward {
+                Some(name) => named(c, name)?,
+                None => reward_of(c, &Work::default(), base_name)?,
+            };
+            Ok(Inputs { init: init.clone(), reference: init, reward: Some(reward), ..Inputs::default() })
+        }
+        _ => Ok(Inputs { init, ..Inputs::default() }),
+    }
+}
+
+fn newest_start(c: &Connection, base_name: &str) -> Result<Option<PathBuf>, JobError> {
+    let promoted_at = policies::champion(c)?.filter(|p| p.base_name == base_name).and_then(|p| p.promoted_at);
+    match runs::newest_succeeded(c, RunKind::Sft, base_name)? {
+        Some(sft) if sft.finished_at > promoted_at => Ok(Some(artifact(&sft)?)),
+        _ => champion(c, base_name),
+    }
+}

@@ -2,16 +2,30 @@
 //! frozen snapshots that they learn from, the gate, and the promotion of what passes it.
 //! May use: store, serving, learn. Knows nothing of HTTP.
 
+pub mod background;
+pub mod champions;
+pub mod child;
 pub mod curves;
 mod error;
+pub mod evaluate_policy;
+pub mod execute_run;
 pub mod gate;
 pub mod inputs;
+pub mod params;
+mod phases;
 pub mod plan;
+pub mod scheduler;
 pub mod snapshot;
+mod train_ppo;
+mod train_reward;
+mod train_sft;
 pub mod triggers;
 pub mod view;
 
+pub use background::Background;
+pub use champions::Champions;
 pub use error::JobError;
+pub use scheduler::Scheduler;
 pub use view::JobView;
 
 use crate::store::jobs::{self, Job, JobKind};
@@ -50,6 +64,7 @@ impl Jobs {
     /// # Errors
     /// [`JobError::Invalid`] when a parameter is unknown or wrong.
     pub async fn create(&self, kind: JobKind, params: Value, reason: &str) -> Result<JobId, JobError> {
+        params::JobParams::parse(kind, &params)?;
         let reason = reason.to_owned();
         let id = self.store.write(move |tx| jobs::create(tx, kind, &params, &reason)).await?;
         self.wake.notify_one();

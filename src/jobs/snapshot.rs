@@ -98,6 +98,14 @@ pub fn take(store: &Store) -> Result<Taken, JobError> {
     Ok(Taken { sha256, counts, data })
 }
 
+/// What a snapshot would hold now.
+///
+/// # Errors
+/// When the database can't be read.
+pub fn preview(store: &Store) -> Result<Counts, JobError> {
+    Ok(build(store.read_blocking(read_feedback)?).1)
+}
+
 /// Where the snapshot of this hash is.
 #[must_use]
 pub fn path_of(data_dir: &Path, sha256: &str) -> PathBuf {

@@ -2,7 +2,7 @@
 
 use super::JobError;
 use crate::store::jobs::{self, JobKind};
-use crate::store::{StoreError, timestamp, training_data};
+use crate::store::{StoreError, training_data};
 use croner::Cron;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -70,7 +70,7 @@ fn next_time(schedule: &Cron, from: Timestamp) -> Option<Timestamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Store, imports};
+    use crate::store::{Store, imports, timestamp};
     use hone_domain::{Message, RankedPrompt, Ranking};
     use serde_json::Value;
 

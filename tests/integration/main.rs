@@ -5,6 +5,8 @@ mod bad_input;
 mod chat;
 mod durability;
 mod feedback;
+mod jobs;
+mod learning_loop;
 mod openapi;
 mod page;
 mod support;

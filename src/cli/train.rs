@@ -1,0 +1,298 @@
+//! `hone train sft|reward|ppo|list|resume`: trains in this process, whether the server runs or not. The server's jobs start
+//! their processes as `hone train resume RUN --supervised`.
+
+use super::{CliError, Context};
+use crate::jobs::child::EXIT_STOPPED;
+use crate::jobs::execute_run::{self, Ended, RunConfig};
+use crate::jobs::{JobError, inputs, params, snapshot};
+use crate::store::runs::{self, NewRun, Run, RunKind, RunState};
+use crate::store::{Store, policies, snapshots};
+use clap::Subcommand;
+use hone_domain::ids::RunId;
+use hone_learn::train::Progress;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+use std::io::{Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Fine-tune on demonstrations
+    Sft(Settings),
+    /// Train the reward model on rankings
+    Reward(Settings),
+    /// Train the policy against the reward model
+    Ppo {
+        /// The reward model: a run or a folder [default: the newest]
+        #[arg(long, value_name = "RUN|DIR")]
+        reward: Option<String>,
+        /// As for the others
+        #[command(flatten)]
+        settings: Settings,
+    },
+    /// List the runs, the newest first
+    List {
+        /// How many
+        #[arg(long, default_value_t = 50)]
+        limit: usize,
+    },
+    /// Go on with a run that was stopped or killed
+    Resume {
+        /// Its id
+        run: String,
+        /// As a child of the server: progress as JSON lines, and stop when the input closes
+        #[arg(long, hide = true)]
+        supervised: bool,
+    },
+}
+
+/// What all kinds of training have in common.
+#[derive(Debug, clap::Args)]
+pub struct Settings {
+    /// Where all randomness comes from [default: drawn]
+    #[arg(long)]
+    seed: Option<u64>,
+    /// The same figures bit by bit on every run, at the price of speed
+    #[arg(long)]
+    deterministic: bool,
+    /// A setting of the trainer, as in --set learning_rate=1e-4; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Base model: a name in the data folder [default: the champion's]
+    #[arg(long)]
+    base: Option<String>,
+    /// What to start from: a run, a policy, a folder, or "base" for the bare base model [default: the newest of last SFT run and champion]
+    #[arg(long, value_name = "RUN|POLICY|DIR")]
+    init: Option<String>,
+    /// The snapshot to learn from [default: a new one of what is in the database now]
+    #[arg(long, value_name = "SHA256")]
+    snapshot: Option<String>,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// When a setting is wrong, there is nothing to learn from, or training fails.
+pub fn run(command: Command, context: &Context) -> Result<(), CliError> {
+    let store = context.store()?;
+    match command {
+        Command::Sft(settings) => train(&create(&store, RunKind::Sft, settings, None)?, &store, context),
+        Command::Reward(settings) => train(&create(&store, RunKind::Reward, settings, None)?, &store, context),
+        Command::Ppo { reward, settings } => train(&create(&store, RunKind::Ppo, settings, reward)?, &store, context),
+        Command::List { limit } => list(&store, limit, context.json),
+        Command::Resume { run, supervised: false } => train(&RunId::from_raw(run), &store, context),
+        Command::Resume { run, supervised: true } => supervised(&RunId::from_raw(run), &store),
+    }
+}
+
+/// Freezes the data and makes the run.
+fn create(store: &Store, kind: RunKind, settings: Settings, reward: Option<String>) -> Result<RunId, CliError> {
+    let Settings { seed, deterministic, set, base, init, snapshot } = settings;
+    let config = RunConfig { settings: params::settings(kind, &params::parse_set(&set)?)?, deterministic };
+    let base_name = base_name(store, base)?;
+    let snapshot_sha256 = match snapshot {
+        Some(sha256) => store.read_blocking(move |c| snapshots::get(c, &sha256))?.sha256,
+        None => snapshot::take(store)?.sha256,
+    };
+    let create = move |tx: &rusqlite::Connection| {
+        let inputs = match inputs::of_command(tx, kind, init.as_deref(), reward.as_deref(), &base_name) {
+            Ok(inputs) => inputs,
+            Err(e) => return Ok(Err(e)),
+        };
+        let new = NewRun {
+            kind,
+            job_id: None,
+            base_name,
+            snapshot_sha256,
+            inputs: serde_json::to_value(inputs)?,
+            config: serde_json::to_value(config)?,
+            seed: seed.unwrap_or_else(rand::random),
+        };
+        Ok(Ok(runs::create(tx, &new)?))
+    };
+    Ok(store.write_blocking(create)??)
+}
+
+/// The base that was named, or the champion's, or the only one that there is.
+fn base_name(store: &Store, named: Option<String>) -> Result<String, CliError> {
+    let models = store.data_dir().join("models");
+    if let Some(name) = named {
+        return match models.join(&name).join("config.json").exists() {
+            true => Ok(name),
+            false => Err(CliError::Usage(format!(
+                "there is no base model {name} in {}: get it with `hone model pull` or `hone model import`",
+                models.display()
+            ))),
+        };
+    }
+    if let Some(champion) = store.read_blocking(policies::champion)? {
+        return Ok(champion.base_name);
+    }
+    let entries = std::fs::read_dir(&models).into_iter().flatten().flatten();
+    let names: Vec<String> = entries
+        .filter(|entry| entry.path().join("config.json").exists())
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    match names.as_slice() {
+        [only] => Ok(only.clone()),
+        [] => Err(CliError::Usage(
+            "there is no base model yet: get one with `hone model pull` or `hone model import`".into(),
+        )),
+        several => {
+            Err(CliError::Usage(format!("there are several base models: choose with --base {}", several.join("|"))))
+        }
+    }
+}
+
+/// Trains with a progress bar, and says what came of it.
+fn train(run: &RunId, store: &Store, context: &Context) -> Result<(), CliError> {
+    let stop = Arc::new(AtomicBool::new(false));
+    stop_on_signals(&stop);
+    let bar = ProgressBar::new(0).with_style(bar_style());
+    let mut report = |progress: &Progress| show(&bar, progress);
+    let ended = execute_run::execute(store, run, &mut report, &stop);
+    bar.finish_and_clear();
+    match ended? {
+        Ended::Succeeded(run) => {
+            print_result(&run, store, context.json)?;
+            Ok(())
+        }
+        Ended::Stopped => {
+            let id = run.clone();
+            store.write_blocking(move |tx| runs::stop(tx, &id, RunState::Cancelled, Some("stopped by a signal")))?;
+            Err(CliError::Failed(format!("stopped; a checkpoint is kept: go on with `hone train resume {run}`")))
+        }
+    }
+}
+
+fn bar_style() -> ProgressStyle {
+    let template = "{prefix:>9} {wide_bar} {pos}/{len} {msg}";
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+/// The figures that tell most about each kind of training; a bar has no room for more.
+const SHOWN: [&str; 6] =
+    ["loss/sft", "loss/reward", "eval/accuracy", "objective/scores", "objective/kl", "objective/entropy"];
+
+fn show(bar: &ProgressBar, progress: &Progress) {
+    let Progress { phase, step, steps_total, rate, rate_unit, seconds_left, metrics } = progress;
+    bar.set_length(*steps_total as u64);
+    bar.set_position(*step as u64);
+    bar.set_prefix(phase.clone());
+    let left = Duration::from_secs_f64(seconds_left.clamp(0.0, 1e9).round());
+    let shown = SHOWN.iter().filter_map(|name| Some(format!("{name} {:.4}", metrics.get(*name)?)));
+    let figures = shown.collect::<Vec<_>>().join("  ");
+    bar.set_message(format!("{rate:.1} {rate_unit}, {} left  {figures}", indicatif::HumanDuration(left)));
+}
+
+fn print_result(run: &Run, store: &Store, as_json: bool) -> Result<(), CliError> {
+    let artifact = store.data_dir().join(run.artifact_dir.as_deref().unwrap_or_default());
+    if as_json {
+        let line = json!({"run": run.id, "artifact": artifact, "sha256": run.artifact_sha256, "metrics": run.metrics});
+        println!("{line}");
+        return Ok(());
+    }
+    println!("{} run {} is done: {}", run.kind, run.id, artifact.display());
+    let metrics = run.metrics.as_ref().and_then(|m| m.as_object());
+    for (name, value) in metrics.into_iter().flatten() {
+        println!("  {name:<34} {value}");
+    }
+    Ok(())
+}
+
+fn list(store: &Store, limit: usize, as_json: bool) -> Result<(), CliError> {
+    let all = store.read_blocking(move |c| runs::list(c, limit))?;
+    if as_json {
+        let line = |run: &Run| {
+            let mut line = serde_json::to_value(run)?;
+            line["run"] = json!(run.id);
+            Ok::<_, serde_json::Error>(line)
+        };
+        let lines = all.iter().map(line).collect::<Result<Vec<_>, _>>()?;
+        println!("{}", serde_json::to_string(&lines)?);
+        return Ok(());
+    }
+    for run in all {
+        let error = run.error.unwrap_or_default();
+        println!(
+            "{}  {:<9} {:<10} {:<20} {}  {error}",
+            run.id,
+            run.kind.as_str(),
+            run.state.as_str(),
+            run.base_name,
+            run.created_at
+        );
+    }
+    Ok(())
+}
+
+/// A signal asks for a checkpoint and an end; a second one ends at once.
+fn stop_on_signals(stop: &Arc<AtomicBool>) {
+    let stop = Arc::clone(stop);
+    std::thread::spawn(move || {
+        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+        runtime.block_on(async {
+            use tokio::signal::unix::{SignalKind, signal};
+            let (Ok(mut interrupt), Ok(mut terminate)) =
+                (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+            else {
+                return;
+            };
+            loop {
+                tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+                if stop.swap(true, Ordering::Relaxed) {
+                    std::process::exit(130);
+                }
+                eprintln!("writing a checkpoint; once more to end at once");
+            }
+        });
+    });
+}
+
+/// Least time between two progress lines.
+const TELL_EVERY: Duration = Duration::from_millis(100);
+
+/// Trains as a child of the server. Nobody may be left to read what is written: failing to write stops the run, like the input's end.
+fn supervised(run: &RunId, store: &Store) -> Result<(), CliError> {
+    let stop = Arc::new(AtomicBool::new(false));
+    stop_on_signals(&stop);
+    stop_when_alone(&stop);
+    let mut told: Option<Instant> = None;
+    let mut report = |progress: &Progress| {
+        let is_last = progress.step == progress.steps_total;
+        if is_last || told.is_none_or(|at| at.elapsed() >= TELL_EVERY) {
+            told = Some(Instant::now());
+            let line = json!({"progress": progress});
+            if writeln!(std::io::stdout(), "{line}").is_err() {
+                stop.store(true, Ordering::Relaxed);
+            }
+        }
+    };
+    match execute_run::execute(store, run, &mut report, &stop)? {
+        Ended::Succeeded(_) => Ok(()),
+        Ended::Stopped => std::process::exit(EXIT_STOPPED.into()),
+    }
+}
+
+/// The input is a pipe from the server on which nothing is ever sent: it ends when the server closes it, or is gone.
+fn stop_when_alone(stop: &Arc<AtomicBool>) {
+    let stop = Arc::clone(stop);
+    std::thread::spawn(move || {
+        let mut buffer = [0u8; 64];
+        while std::io::stdin().read(&mut buffer).is_ok_and(|n| n > 0) {}
+        stop.store(true, Ordering::Relaxed);
+    });
+}
+
+impl From<JobError> for CliError {
+    fn from(e: JobError) -> Self {
+        match e {
+            JobError::Invalid(text) => Self::Usage(text),
+            JobError::Store(e) => Self::Store(e),
+            e => Self::Failed(e.to_string()),
+        }
+    }
+}

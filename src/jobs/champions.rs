@@ -1,0 +1,197 @@
+//! Which policy people talk to, and how that changes: promotion, roll-back, and following what the command line decided.
+//!
+//! There is ONE order: the policy is loaded beside the live one, then the database says who is champion, then the live pointer is
+//! swapped. A crash in between leaves the database right, and the next start (or the next tick) serves what it says.
+
+use super::JobError;
+use crate::serving::{Serving, SharedPolicy};
+use crate::store::policies::{self, Policy, PolicyState};
+use crate::store::{Store, StoreError};
+use hone_domain::PolicyFiles;
+use hone_domain::ids::PolicyId;
+use rusqlite::Connection;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Changes the champion, one change at a time.
+pub struct Champions {
+    store: Store,
+    serving: Arc<Serving>,
+    changing: tokio::sync::Mutex<()>,
+    /// A champion that couldn't be loaded: not tried again until the database names another.
+    unloadable: Mutex<Option<PolicyId>>,
+}
+
+impl Champions {
+    /// Over a server that has started with [`starting_files`].
+    #[must_use]
+    pub fn new(store: Store, serving: Arc<Serving>) -> Self {
+        Self { store, serving, changing: tokio::sync::Mutex::default(), unloadable: Mutex::default() }
+    }
+
+    /// Who answers.
+    #[must_use]
+    pub fn serving(&self) -> &Arc<Serving> {
+        &self.serving
+    }
+
+    /// Makes a policy the champion and serves it. For the champion itself nothing changes.
+    ///
+    /// # Errors
+    /// When there is no such policy, the gate has rejected it, it belongs to another base, or it can't be loaded.
+    pub async fn promote(&self, id: &PolicyId, actor: &str) -> Result<Policy, JobError> {
+        let policy = self.read(id).await?;
+        refuse_rejected(&policy)?;
+        self.promote_with(policy, None, actor, |_| Ok(()), || Ok(())).await
+    }
+
+    /// [`Champions::promote`] of a policy that may be loaded already. `also` happens in the same transaction, `before_publishing`
+    /// between it and the swap.
+    pub(super) async fn promote_with<F>(
+        &self,
+        policy: Policy,
+        loaded: Option<SharedPolicy>,
+        actor: &str,
+        also: F,
+        before_publishing: impl FnOnce() -> Result<(), JobError>,
+    ) -> Result<Policy, JobError>
+    where
+        F: FnOnce(&Connection) -> Result<(), StoreError> + Send + 'static,
+    {
+        let _one_at_a_time = self.changing.lock().await;
+        let loaded = match loaded {
+            Some(loaded) => loaded,
+            None => self.load(&policy).await?,
+        };
+        let (id, actor) = (policy.id, actor.to_owned());
+        let write = move |tx: &Connection| {
+            also(tx)?;
+            policies::promote(tx, &id, &actor)
+        };
+        let policy = self.store.write(write).await?;
+        before_publishing()?;
+        self.publish(loaded).await;
+        Ok(policy)
+    }
+
+    /// Goes back to the champion before this one.
+    ///
+    /// # Errors
+    /// When there is none, or it can't be loaded.
+    pub async fn roll_back(&self, actor: &str) -> Result<Policy, JobError> {
+        let _one_at_a_time = self.changing.lock().await;
+        let back =
+            self.store.read(|c| policies::previous_champion(c)?.map(|id| policies::get(c, &id)).transpose()).await?;
+        let back = back.ok_or_else(|| JobError::Conflict("there is no earlier champion to go back to".into()))?;
+        let loaded = self.load(&back).await?;
+        let actor = actor.to_owned();
+        let policy = self.store.write(move |tx| policies::roll_back(tx, &actor)).await?;
+        if policy.id != back.id {
+            // The command line was faster; `follow` serves what it chose.
+            return Ok(policy);
+        }
+        self.publish(loaded).await;
+        Ok(policy)
+    }
+
+    /// Serves the database's champion, where the command line has changed it. Answers whether anything changed.
+    ///
+    /// # Errors
+    /// When it can't be loaded: what is served stays, and it isn't tried again.
+    pub async fn follow(&self) -> Result<bool, JobError> {
+        let Ok(_one_at_a_time) = self.changing.try_lock() else { return Ok(false) };
+        let Some(champion) = self.store.read(policies::champion).await? else { return Ok(false) };
+        let mut unloadable = self.unloadable.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if champion.id == *self.serving.live().id() || unloadable.as_ref() == Some(&champion.id) {
+            return Ok(false);
+        }
+        let loaded = self.load(&champion).await;
+        unloadable = loaded.is_err().then_some(champion.id);
+        *self.unloadable.lock().unwrap_or_else(PoisonError::into_inner) = unloadable;
+        self.publish(loaded?).await;
+        Ok(true)
+    }
+
+    /// Loads a policy beside the live one; writes the merged weights first where the engine needs them.
+    pub(super) async fn load(&self, policy: &Policy) -> Result<SharedPolicy, JobError> {
+        if let Some(loaded) = self.serving.by_id(&policy.id) {
+            return Ok(loaded);
+        }
+        let (policy, data_dir) = (policy.clone(), self.store.data_dir().to_owned());
+        let needs_merged = self.serving.engine().needs_merged();
+        let files = tokio::task::spawn_blocking(move || files(&data_dir, &policy, needs_merged)).await;
+        let files = files.map_err(|_| JobError::Process("the server is shutting down".into()))??;
+        Ok(self.serving.load(&files).await?)
+    }
+
+    async fn read(&self, id: &PolicyId) -> Result<Policy, StoreError> {
+        let id = id.clone();
+        self.store.read(move |c| policies::get(c, &id)).await
+    }
+
+    async fn publish(&self, policy: SharedPolicy) {
+        self.serving.publish(policy);
+        let store = self.store.clone();
+        let pruned = tokio::task::spawn_blocking(move || prune_merged(&store)).await;
+        if let Ok(Err(e)) = pruned {
+            tracing::warn!(error = %e, "can't remove merged weights that nobody needs any more");
+        }
+    }
+}
+
+/// An operator may bring back what was once served, but not serve what the gate refused.
+///
+/// # Errors
+/// When the policy is rejected.
+pub fn refuse_rejected(policy: &Policy) -> Result<(), JobError> {
+    if policy.state != PolicyState::Rejected {
+        return Ok(());
+    }
+    let said = policy.gate_report.as_ref().map(|report| {
+        let rules = report["rules"].as_array().into_iter().flatten();
+        let failed = rules.filter(|rule| rule["passed"] == false);
+        failed.filter_map(|rule| rule["sentence"].as_str()).collect::<Vec<_>>().join("; ")
+    });
+    Err(JobError::Conflict(format!("the gate rejected policy {}: {}", policy.id, said.unwrap_or_default())))
+}
+
+/// The champion of a base and its files, for the start of a server. Makes the base itself champion where there is none.
+///
+/// # Errors
+/// When the merged weights can't be written.
+pub fn starting_files(store: &Store, base_name: &str, needs_merged: bool) -> Result<PolicyFiles, JobError> {
+    let base_name = base_name.to_owned();
+    let policy = store.write_blocking(move |tx| policies::start_with_base(tx, &base_name))?;
+    files(store.data_dir(), &policy, needs_merged)
+}
+
+/// Where a policy's files are. Writes the merged weights first where they are needed and missing.
+fn files(data_dir: &Path, policy: &Policy, needs_merged: bool) -> Result<PolicyFiles, JobError> {
+    let base_dir = data_dir.join("models").join(&policy.base_name);
+    let adapter_dir = policy.adapter_dir.as_ref().map(|dir| data_dir.join(dir));
+    let merged_dir = match &adapter_dir {
+        Some(adapter) if needs_merged => {
+            let merged = data_dir.join("policies").join(policy.id.as_str()).join("merged");
+            if !merged.exists() {
+                hone_learn::merge::write_merged(&base_dir, adapter, &merged)?;
+            }
+            Some(merged)
+        }
+        _ => None,
+    };
+    Ok(PolicyFiles { id: policy.id.clone(), base_dir, adapter_dir, merged_dir })
+}
+
+/// Removes the merged weights of policies that are neither champion, nor the way back, nor candidates: each is as large as the base
+/// model, and can be written again from the adapter.
+fn prune_merged(store: &Store) -> Result<(), JobError> {
+    let (all, back) = store.read_blocking(|c| Ok((policies::list(c)?, policies::previous_champion(c)?)))?;
+    for policy in all {
+        let wanted = matches!(policy.state, PolicyState::Champion | PolicyState::Candidate);
+        let merged = store.data_dir().join("policies").join(policy.id.as_str()).join("merged");
+        if !wanted && back.as_ref() != Some(&policy.id) && merged.exists() {
+            std::fs::remove_dir_all(&merged).map_err(JobError::file(&merged))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,154 @@
+//! Does one run, whatever its kind: reads what it is from the database, trains, writes what it made. The same for a person's
+//! `hone train` and for the scheduler's child process; doing a run again goes on from its last checkpoint.
+
+use super::inputs::Inputs;
+use super::{JobError, evaluate_policy, snapshot, train_ppo, train_reward, train_sft};
+use crate::store::runs::{self, Run, RunKind, RunState};
+use crate::store::{Store, StoreError};
+use hone_domain::DataSet;
+use hone_domain::ids::RunId;
+use hone_learn::LearnError;
+use hone_learn::model::Base;
+use hone_learn::train::{Context, Outcome, Progress};
+use hone_text::ChatTokenizer;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// The `config` of a run's row.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunConfig {
+    /// All settings of the trainer.
+    pub settings: Value,
+    /// Bit-identical on every run, at the price of speed.
+    pub deterministic: bool,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Ended {
+    /// It made its artifact.
+    Succeeded(Box<Run>),
+    /// It was asked to stop, and can be resumed.
+    Stopped,
+}
+
+/// What a run works with; paths are absolute.
+pub(super) struct Task<'a> {
+    pub(super) run: &'a Run,
+    pub(super) settings: Value,
+    pub(super) data: DataSet,
+    pub(super) inputs: Inputs,
+}
+
+/// The folder of a run.
+#[must_use]
+pub fn folder(data_dir: &Path, run: &RunId) -> PathBuf {
+    data_dir.join("runs").join(run.as_str())
+}
+
+/// Does a run, or goes on with it. `report` is told where it stands, `stop` asks it to write a checkpoint and end.
+/// What goes wrong is kept in the run's row too.
+///
+/// # Errors
+/// When it has succeeded already, its data or inputs are gone, or training fails.
+pub fn execute(
+    store: &Store,
+    run: &RunId,
+    report: &mut dyn FnMut(&Progress),
+    stop: &AtomicBool,
+) -> Result<Ended, JobError> {
+    let dir = folder(store.data_dir(), run);
+    std::fs::create_dir_all(&dir).map_err(JobError::file(&dir))?;
+    let Some(_lock) = lock(&dir, stop)? else { return Ok(Ended::Stopped) };
+    let id = run.clone();
+    let run = store.write_blocking(move |tx| runs::resume(tx, &id))?;
+    match work_off(store, &run, &dir, report, stop) {
+        Ok(outcome) => Ok(Ended::Succeeded(Box::new(keep(store, &run, &outcome)?))),
+        Err(JobError::Learn(LearnError::Stopped)) => Ok(Ended::Stopped),
+        Err(e) => {
+            let (id, text) = (run.id, e.to_string());
+            store.write_blocking(move |tx| runs::stop(tx, &id, RunState::Failed, Some(&text)))?;
+            Err(e)
+        }
+    }
+}
+
+/// One process per run: a resumed one waits until the one before, which may still be writing its checkpoint, is gone.
+fn lock(dir: &Path, stop: &AtomicBool) -> Result<Option<File>, JobError> {
+    let path = dir.join("lock");
+    let file = File::create(&path).map_err(JobError::file(&path))?;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(Some(file)),
+            Err(TryLockError::Error(e)) => return Err(JobError::file(&path)(e)),
+            Err(TryLockError::WouldBlock) if stop.load(Ordering::Relaxed) => return Ok(None),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(50)),
+        }
+    }
+}
+
+fn work_off(
+    store: &Store,
+    run: &Run,
+    dir: &Path,
+    report: &mut dyn FnMut(&Progress),
+    stop: &AtomicBool,
+) -> Result<Outcome, JobError> {
+    let data_dir = store.data_dir();
+    let config: RunConfig = serde_json::from_value(run.config.clone()).map_err(StoreError::from)?;
+    let inputs: Inputs = serde_json::from_value(run.inputs.clone()).map_err(StoreError::from)?;
+    write_config(dir, run)?;
+    let data = snapshot::load(data_dir, &run.snapshot_sha256)?;
+    let base_dir = data_dir.join("models").join(&run.base_name);
+    let tokenizer = ChatTokenizer::open(&base_dir).map_err(|e| JobError::Invalid(e.to_string()))?;
+    let base = Base::open(&base_dir)?;
+    let task = Task { run, settings: config.settings, data, inputs: inputs.under(data_dir) };
+    let mut context = Context {
+        base: &base,
+        tokenizer: &tokenizer,
+        base_name: &run.base_name,
+        run_dir: dir,
+        seed: run.seed,
+        resume: true,
+        report,
+        stop,
+    };
+    match run.kind {
+        RunKind::Sft => train_sft::train_sft(task, &mut context),
+        RunKind::Reward => train_reward::train_reward(task, &mut context),
+        RunKind::Ppo => train_ppo::train_ppo(task, &mut context),
+        RunKind::Evaluate => evaluate_policy::evaluate_policy(task, &mut context),
+    }
+}
+
+/// The trainer's settings, read back from the run's row.
+pub(super) fn settings<T: for<'a> Deserialize<'a>>(settings: Value) -> Result<T, JobError> {
+    serde_json::from_value(settings).map_err(|e| JobError::Invalid(format!("the run's settings: {e}")))
+}
+
+/// `config.json`, for people who look into the folder: everything that is needed to repeat the run.
+fn write_config(dir: &Path, run: &Run) -> Result<(), JobError> {
+    let Run { id, kind, base_name, snapshot_sha256, inputs, config, seed, .. } = run;
+    let all = json!({
+        "run": id, "kind": kind, "base": base_name, "snapshot": snapshot_sha256, "inputs": inputs, "config": config,
+        "seed": seed,
+    });
+    let text = serde_json::to_vec_pretty(&all).map_err(StoreError::from)?;
+    Ok(hone_learn::files::write_atomic(&dir.join("config.json"), &text)?)
+}
+
+fn keep(store: &Store, run: &Run, outcome: &Outcome) -> Result<Run, JobError> {
+    let Outcome { artifact_dir, sha256, metrics } = outcome;
+    let artifact = artifact_dir.strip_prefix(store.data_dir()).unwrap_or(artifact_dir);
+    let (id, artifact, sha256) = (run.id.clone(), artifact.display().to_string(), sha256.clone());
+    let metrics = serde_json::to_value(metrics).map_err(StoreError::from)?;
+    let done = move |tx: &rusqlite::Connection| {
+        runs::succeed(tx, &id, &artifact, &sha256, &metrics)?;
+        runs::get(tx, &id)
+    };
+    Ok(store.write_blocking(done)?)
+}

@@ -1,0 +1,208 @@
+//! The phases that are done here and not in a process of their own: freezing the data, judging the new policy, and making the run of
+//! a training phase. Every one can be done again after a crash: what it wrote before is found and kept. None changes a job's state.
+
+use super::evaluate_policy::Evaluation;
+use super::execute_run::RunConfig;
+use super::gate::{self, GateConfig, GateInputs, GateReport};
+use super::inputs;
+use super::params::{JobParams, settings};
+use super::plan::Work;
+use super::snapshot::{self, Counts};
+use super::{Champions, JobError};
+use crate::serving::{ServeCheckReport, SharedPolicy};
+use crate::store::jobs::JobKind;
+use crate::store::policies::{self, NewPolicy, Policy};
+use crate::store::runs::{self, NewRun, Run, RunKind};
+use crate::store::{Store, StoreError};
+use hone_domain::ids::{JobId, PolicyId, RunId};
+use rusqlite::Connection;
+use std::collections::HashSet;
+use std::path::Path;
+
+/// Freezes the data (or, for an evaluation, takes the judged run's) and notes where the round begins.
+pub(super) fn take_snapshot(
+    store: &Store,
+    kind: JobKind,
+    params: &JobParams,
+    gate: &GateConfig,
+    work: &mut Work,
+) -> Result<(), JobError> {
+    let champion = store.read_blocking(policies::champion)?;
+    let champion = champion.ok_or_else(|| JobError::Conflict("no policy is served: start the server first".into()))?;
+    work.parent = Some(champion.id.clone());
+    work.base_name.clone_from(&champion.base_name);
+    if kind == JobKind::Evaluate {
+        let judged = judged_run(store, params, &champion.base_name)?;
+        work.snapshot = Some(judged.snapshot_sha256);
+        work.runs.insert(judged.kind, judged.id);
+        return Ok(());
+    }
+    let taken = snapshot::take(store)?;
+    enough(kind, &taken.counts, gate)?;
+    if kind == JobKind::Cycle {
+        let seen = match &champion.snapshot_sha256 {
+            Some(sha256) => snapshot::load(store.data_dir(), sha256)?.demonstrations,
+            None => Vec::new(),
+        };
+        let seen: HashSet<_> = seen.iter().map(|d| (&d.messages, &d.ideal)).collect();
+        work.needs_sft = taken.data.demonstrations.iter().any(|d| !seen.contains(&(&d.messages, &d.ideal)));
+    }
+    work.snapshot = Some(taken.sha256);
+    Ok(())
+}
+
+fn judged_run(store: &Store, params: &JobParams, base_name: &str) -> Result<Run, JobError> {
+    let (named, base_name) = (params.run.clone(), base_name.to_owned());
+    let found = store.read_blocking(move |c| match named {
+        Some(id) => runs::get(c, &RunId::from_raw(id)).map(Some),
+        None => runs::newest_succeeded(c, RunKind::Ppo, &base_name),
+    })?;
+    let run = found.ok_or_else(|| JobError::NotEnoughData("there is no PPO run to judge: run one first".into()))?;
+    match run.kind {
+        RunKind::Ppo | RunKind::Sft => Ok(run),
+        kind => Err(JobError::Invalid(format!("run {} is a {kind} run: only PPO and SFT runs make policies", run.id))),
+    }
+}
+
+/// Says at once what would stop the job hours later.
+fn enough(kind: JobKind, counts: &Counts, gate: &GateConfig) -> Result<(), JobError> {
+    let refuse = |text: String| Err(JobError::NotEnoughData(text));
+    let needs = |kinds: &[JobKind]| kinds.contains(&kind);
+    if needs(&[JobKind::Sft]) && counts.demonstrations == 0 {
+        return refuse(
+            "there are no demonstrations to learn from: write some, or import some with `hone data import`".into(),
+        );
+    }
+    if needs(&[JobKind::Reward, JobKind::Cycle]) && counts.rankings == 0 {
+        return refuse("there are no rankings to learn from: compare and rank some answers, or import some".into());
+    }
+    if needs(&[JobKind::Ppo, JobKind::Cycle]) && counts.prompts == 0 {
+        return refuse("there are no prompts to practise on: chat, compare, or import some".into());
+    }
+    if needs(&[JobKind::Cycle]) && counts.held_out_prompts < gate.prompts_min {
+        return refuse(format!(
+            "only {} prompts are held out to judge the new policy on, the gate needs {} (about a fifth of all prompts is \
+             held out): collect more prompts, or lower gate.prompts_min",
+            counts.held_out_prompts, gate.prompts_min
+        ));
+    }
+    Ok(())
+}
+
+/// Makes the run of a training phase.
+pub(super) fn create_run(
+    c: &Connection,
+    kind: RunKind,
+    job: &JobId,
+    params: &JobParams,
+    work: &Work,
+) -> Result<RunId, JobError> {
+    let mut overrides = params.settings_of(kind).clone();
+    if kind == RunKind::Evaluate
+        && let Some(tokens) = params.ppo.get("max_new_tokens")
+    {
+        // Judged at the length it was trained at, unless said otherwise.
+        overrides.entry("max_new_tokens").or_insert_with(|| tokens.clone());
+    }
+    let config = RunConfig { settings: settings(kind, &overrides)?, deterministic: params.deterministic };
+    let inputs = inputs::of_phase(c, kind, work, &work.base_name)?;
+    let new = NewRun {
+        kind,
+        job_id: Some(job.clone()),
+        base_name: work.base_name.clone(),
+        snapshot_sha256: work.snapshot.clone().unwrap_or_default(),
+        inputs: serde_json::to_value(inputs).map_err(StoreError::from)?,
+        config: serde_json::to_value(config).map_err(StoreError::from)?,
+        seed: work.seed,
+    };
+    Ok(runs::create(c, &new)?)
+}
+
+/// What the gate says of the new policy, with the policy loaded beside the live one.
+pub(super) struct Judged {
+    pub(super) policy: Policy,
+    pub(super) loaded: SharedPolicy,
+    pub(super) report: GateReport,
+}
+
+/// Makes the policy's folder and row, loads it beside the live one, runs the serve check and decides.
+pub(super) async fn judge(
+    store: &Store,
+    champions: &Champions,
+    gate: GateConfig,
+    work: &Work,
+    id: PolicyId,
+) -> Result<Judged, JobError> {
+    let (policy, evaluation) = make_candidate(store, work, id).await?;
+    let loaded = champions.load(&policy).await?;
+    let served = champions.serving().serve_check(&loaded, &evaluation.serve_check).await?;
+    let report = gate::decide(gate_inputs(&evaluation, &served), gate);
+    Ok(Judged { policy, loaded, report })
+}
+
+async fn make_candidate(store: &Store, work: &Work, id: PolicyId) -> Result<(Policy, Evaluation), JobError> {
+    let (store, work) = (store.clone(), work.clone());
+    let made = tokio::task::spawn_blocking(move || {
+        let judged = work.runs.get(&RunKind::Ppo).or_else(|| work.runs.get(&RunKind::Sft)).cloned();
+        let (Some(judged), Some(evaluation)) = (judged, work.runs.get(&RunKind::Evaluate).cloned()) else {
+            return Err(JobError::Conflict("the job's runs are missing from its record".into()));
+        };
+        let (judged, evaluation) =
+            store.read_blocking(move |c| Ok((runs::get(c, &judged)?, runs::get(c, &evaluation)?)))?;
+        let evaluation = Evaluation::load(&store.data_dir().join(inputs::artifact(&evaluation)?))?;
+        let policy = create_policy(&store, &work, id, judged)?;
+        Ok((policy, evaluation))
+    });
+    made.await.map_err(|_| JobError::Process("the server is shutting down".into()))?
+}
+
+fn create_policy(store: &Store, work: &Work, id: PolicyId, judged: Run) -> Result<Policy, JobError> {
+    let adapter_dir = format!("policies/{id}/adapter");
+    copy_adapter(&store.data_dir().join(inputs::artifact(&judged)?), &store.data_dir().join(&adapter_dir))?;
+    let new = NewPolicy {
+        id: id.clone(),
+        base_name: judged.base_name,
+        adapter_dir,
+        parent_id: work.parent.clone(),
+        run_id: judged.id,
+        snapshot_sha256: judged.snapshot_sha256,
+        config: judged.config,
+        metrics: judged.metrics.unwrap_or_default(),
+    };
+    Ok(store.write_blocking(move |tx| {
+        policies::create(tx, &new)?;
+        policies::get(tx, &id)
+    })?)
+}
+
+/// The policy keeps its own copy: runs may be cleared away, policies stay.
+fn copy_adapter(from: &Path, to: &Path) -> Result<(), JobError> {
+    if to.exists() {
+        return Ok(());
+    }
+    let parent = to.parent().unwrap_or(to);
+    std::fs::create_dir_all(parent).map_err(JobError::file(parent))?;
+    let copy = |dir: &Path| {
+        for name in ["adapter_config.json", "adapter_model.safetensors"] {
+            std::fs::copy(from.join(name), dir.join(name)).map_err(hone_learn::LearnError::io(from.join(name)))?;
+        }
+        Ok(())
+    };
+    Ok(hone_learn::files::write_folder_atomic(to, copy)?)
+}
+
+fn gate_inputs(evaluation: &Evaluation, served: &ServeCheckReport) -> GateInputs {
+    let report = &evaluation.report;
+    GateInputs {
+        prompts: report.n,
+        reward_gain: report.reward_gain.mean,
+        reward_gain_interval: (report.reward_gain.low, report.reward_gain.high),
+        kl_nats: report.kl_nats.mean,
+        tokens_old: report.response_tokens_old,
+        tokens_new: report.response_tokens_new,
+        serve_check_tokens: served.tokens,
+        serve_check_mean_nats: served.mean_abs_diff_nats,
+        serve_check_max_nats: served.max_abs_diff_nats,
+        serve_check_passed: served.passed,
+    }
+}

@@ -1,0 +1,454 @@
+//! The scheduler: works off the queue of jobs, one at a time. [`Scheduler::tick`] is one iteration, and the ONLY place where a
+//! job changes state. A background task calls it; tests step it.
+
+use super::child::{self, Child};
+use super::gate::GateConfig;
+use super::params::{JobParams, with_overrides};
+use super::phases::{self, Judged};
+use super::plan::{self, Phase, Work};
+use super::triggers::Triggers;
+use super::{Champions, JobError};
+use crate::serving::SharedPolicy;
+use crate::store::jobs::{self, Job, JobKind, JobState};
+use crate::store::runs::{self, RunKind, RunState};
+use crate::store::{Store, StoreError, policies, timestamp};
+use hone_domain::ids::{JobId, PolicyId};
+use jiff::{SignedDuration, Timestamp};
+use rusqlite::Connection;
+use serde_json::Value;
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a job is held without a sign of life. After a crash, its next scheduler waits until then: the training process of the
+/// old one notices the crash and writes its checkpoint in that time.
+pub const LEASE: SignedDuration = SignedDuration::from_secs(10);
+/// Processes that one phase may lose before its job fails.
+const LOST_PROCESSES_MAX: u32 = 3;
+
+/// Where a test can plan for the scheduler to die, as if the machine had lost power.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailAt {
+    /// The job is running, nothing else has happened.
+    JobStarted,
+    /// The data is frozen, the job doesn't know it.
+    SnapshotTaken,
+    /// The run is in the database, its process hasn't started.
+    RunCreated,
+    /// The process has just started.
+    ProcessStarted,
+    /// The run has succeeded, the job doesn't know it.
+    ProcessEnded,
+    /// The policy's id is chosen, nothing else of it is there.
+    PolicyNamed,
+    /// The gate has decided, the job doesn't know it.
+    PolicyJudged,
+    /// The policy is champion in the database, but isn't served.
+    Promoted,
+}
+
+/// What a scheduler is told at its start.
+pub struct Options {
+    /// The binary that trains: this one.
+    pub program: PathBuf,
+    /// What starts cycles.
+    pub triggers: Triggers,
+    /// Bounds of the gate, where a job doesn't have its own.
+    pub gate: GateConfig,
+    /// How long a job is held without a sign of life.
+    pub lease: SignedDuration,
+    /// For tests.
+    pub fail_at: Option<FailAt>,
+}
+
+impl Options {
+    /// With this binary, and no planned failure.
+    ///
+    /// # Errors
+    /// When the system doesn't tell where this binary is.
+    pub fn new(triggers: Triggers, gate: GateConfig) -> Result<Self, JobError> {
+        let program = std::env::current_exe().map_err(JobError::file("this program".as_ref()))?;
+        Ok(Self { program, triggers, gate, lease: LEASE, fail_at: None })
+    }
+}
+
+/// What a tick did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tick {
+    /// Nothing: there is nothing to do.
+    Idle,
+    /// Nothing: a training process is at work.
+    Training,
+    /// Something; there may be more.
+    Stepped,
+}
+
+/// The job that this scheduler works on.
+struct Held {
+    id: JobId,
+    kind: JobKind,
+    params: JobParams,
+    work: Work,
+    lease_until: Timestamp,
+    child: Option<Child>,
+    /// The policy that passed the gate, kept loaded until it is promoted.
+    loaded: Option<SharedPolicy>,
+}
+
+/// Works off the queue.
+pub struct Scheduler {
+    store: Store,
+    champions: Arc<Champions>,
+    options: Options,
+    came_up: Timestamp,
+    held: Option<Held>,
+}
+
+/// What has become of the held job in a step.
+enum Outcome {
+    /// It goes on.
+    GoesOn,
+    /// It is over.
+    Over(JobState, Option<String>),
+    /// It is over, and the database knows already.
+    Recorded,
+}
+
+impl Scheduler {
+    /// A scheduler that holds nothing yet. One per data folder.
+    #[must_use]
+    pub fn new(store: Store, champions: Arc<Champions>, options: Options) -> Self {
+        Self { store, champions, options, came_up: Timestamp::now(), held: None }
+    }
+
+    /// One iteration:
+    ///
+    /// 1. Serve the champion that the database names, where the command line has changed it.
+    /// 2. Read the unfinished jobs. Cancel queued ones that nobody wants any more.
+    /// 3. Holding none, take over a running job whose lease has run out.
+    /// 4. Holding none, queue a cycle if a trigger says so, and start the oldest queued job.
+    /// 5. Keep the held job's lease and its process's newest progress.
+    /// 6. Asked to cancel it: stop its process; once that is gone, the job is cancelled.
+    /// 7. Its process has ended: the phase is done, or to be resumed, or the job has failed.
+    /// 8. No process runs: do the next phase, or start its process, or the job has succeeded.
+    ///
+    /// # Errors
+    /// When the database can't; nothing is lost, the next tick tries again.
+    pub async fn tick(&mut self) -> Result<Tick, JobError> {
+        if let Err(e) = self.champions.follow().await {
+            tracing::error!(error = %e, "can't serve the champion that was chosen; the one before it stays");
+        }
+        let unfinished = self.store.read(jobs::unfinished).await?;
+        let unfinished = self.cancel_queued(unfinished).await?;
+        if self.held.is_none() {
+            self.take_over(&unfinished).await?;
+        }
+        if self.held.is_none() && !unfinished.iter().any(|job| job.state == JobState::Running) {
+            self.start_next(&unfinished).await?;
+        }
+        let Some(mut held) = self.held.take() else { return Ok(Tick::Idle) };
+        let cancelled = unfinished.iter().any(|job| job.id == held.id && job.cancel_requested);
+        let stepped = self.advance(&mut held, cancelled).await;
+        match stepped {
+            Ok((tick, Outcome::GoesOn)) => {
+                self.held = Some(held);
+                Ok(tick)
+            }
+            Ok((_, Outcome::Recorded)) => Ok(Tick::Stepped),
+            Ok((_, Outcome::Over(state, error))) => {
+                self.finish(&held, state, error).await?;
+                Ok(Tick::Stepped)
+            }
+            Err(e @ JobError::Planned(_)) => Err(e),
+            Err(e) => {
+                tracing::error!(job = %held.id, error = %e, "a job has failed");
+                self.finish(&held, JobState::Failed, Some(e.to_string())).await?;
+                Ok(Tick::Stepped)
+            }
+        }
+    }
+
+    /// The training process that is at work.
+    #[must_use]
+    pub fn process_id(&self) -> Option<u32> {
+        self.held.as_ref().and_then(|held| held.child.as_ref()).map(Child::id)
+    }
+
+    /// Stops the training process, if one runs, and lets the job go: the next scheduler resumes it at once.
+    ///
+    /// # Errors
+    /// When the database can't.
+    pub async fn shut_down(mut self) -> Result<(), JobError> {
+        let Some(mut held) = self.held.take() else { return Ok(()) };
+        if let Some(child) = &mut held.child {
+            while child.ended()?.is_none() {
+                child.stop();
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+        Ok(self.store.write(move |tx| jobs::release(tx, &held.id)).await?)
+    }
+
+    async fn cancel_queued(&self, unfinished: Vec<Job>) -> Result<Vec<Job>, JobError> {
+        let unwanted = |job: &Job| job.state == JobState::Queued && job.cancel_requested;
+        let (cancelled, rest): (Vec<_>, Vec<_>) = unfinished.into_iter().partition(unwanted);
+        for job in cancelled {
+            self.store.write(move |tx| jobs::finish(tx, &job.id, JobState::Cancelled, None)).await?;
+        }
+        Ok(rest)
+    }
+
+    async fn take_over(&mut self, unfinished: &[Job]) -> Result<(), JobError> {
+        let now = timestamp(Timestamp::now());
+        let expired =
+            |job: &&Job| job.state == JobState::Running && job.lease_until.as_ref().is_none_or(|until| *until < now);
+        if let Some(job) = unfinished.iter().find(expired) {
+            tracing::info!(job = %job.id, phase = job.phase, "taking over a job that lost its scheduler");
+            self.hold(job).await?;
+        }
+        Ok(())
+    }
+
+    async fn start_next(&mut self, unfinished: &[Job]) -> Result<(), JobError> {
+        let mut queued = unfinished.iter().find(|job| job.state == JobState::Queued).cloned();
+        if queued.is_none() {
+            let (triggers, came_up) = (self.options.triggers.clone(), self.came_up);
+            let due = move |c: &Connection| triggers.due(c, came_up, Timestamp::now());
+            if let Some(reason) = self.store.read(due).await? {
+                let create = move |tx: &Connection| {
+                    let id = jobs::create(tx, JobKind::Cycle, &Value::Object(serde_json::Map::new()), reason)?;
+                    jobs::get(tx, &id)
+                };
+                queued = Some(self.store.write(create).await?);
+            }
+        }
+        let Some(job) = queued else { return Ok(()) };
+        let id = job.id.clone();
+        let until = timestamp(Timestamp::now() + self.options.lease);
+        self.store.write(move |tx| jobs::start(tx, &id, "starting", &until)).await?;
+        tracing::info!(job = %job.id, kind = %job.kind, reason = job.reason, "a job begins");
+        self.fail_at(FailAt::JobStarted)?;
+        self.hold(&job).await
+    }
+
+    /// Makes a running job the held one. One whose record can't be read fails.
+    async fn hold(&mut self, job: &Job) -> Result<(), JobError> {
+        let read = JobParams::parse(job.kind, &job.params)
+            .and_then(|params| Ok((params, serde_json::from_value(job.work.clone()).map_err(StoreError::from)?)));
+        let (params, mut work): (JobParams, Work) = match read {
+            Ok(read) => read,
+            Err(e) => {
+                let (id, text) = (job.id.clone(), e.to_string());
+                self.store.write(move |tx| jobs::finish(tx, &id, JobState::Failed, Some(&text))).await?;
+                return Ok(());
+            }
+        };
+        if work.done.is_empty() {
+            work.seed = params.seed.unwrap_or_else(rand::random);
+        }
+        let (id, kind) = (job.id.clone(), job.kind);
+        // An old lease: the first step renews it.
+        self.held =
+            Some(Held { id, kind, params, work, lease_until: Timestamp::UNIX_EPOCH, child: None, loaded: None });
+        Ok(())
+    }
+
+    /// Steps 5 to 8.
+    async fn advance(&self, held: &mut Held, cancelled: bool) -> Result<(Tick, Outcome), JobError> {
+        self.renew(held).await?;
+        if let Some(child) = &mut held.child {
+            let ended = child.ended()?;
+            if cancelled && ended.is_none() {
+                child.stop();
+            }
+            let Some(status) = ended else { return Ok((Tick::Training, Outcome::GoesOn)) };
+            if !cancelled {
+                self.fail_at(FailAt::ProcessEnded)?;
+                return Ok((Tick::Stepped, self.reap(held, status).await?));
+            }
+        }
+        if cancelled {
+            return Ok((Tick::Stepped, Outcome::Over(JobState::Cancelled, None)));
+        }
+        let promote = held.params.promote.unwrap_or(true);
+        let Some(phase) = plan::next(held.kind, &held.work, promote) else {
+            return Ok((Tick::Stepped, Outcome::Over(JobState::Succeeded, None)));
+        };
+        let outcome = match (phase, phase.run_kind()) {
+            (_, Some(kind)) => self.start_process(held, phase, kind).await?,
+            (Phase::Gate, None) => self.judge(held).await?,
+            (Phase::Promote, None) => self.promote(held).await?,
+            (_, None) => self.take_snapshot(held).await?,
+        };
+        Ok((Tick::Stepped, outcome))
+    }
+
+    /// Writes when there is something new to say, or when half of the lease is gone.
+    async fn renew(&self, held: &mut Held) -> Result<(), JobError> {
+        let progress = held.child.as_ref().and_then(Child::progress);
+        let now = Timestamp::now();
+        if progress.is_none() && held.lease_until > now + self.options.lease / 2 {
+            return Ok(());
+        }
+        held.lease_until = now + self.options.lease;
+        let (id, until) = (held.id.clone(), timestamp(held.lease_until));
+        Ok(self.store.write(move |tx| jobs::renew(tx, &id, &until, progress.as_ref())).await?)
+    }
+
+    /// The process of the current phase has ended.
+    async fn reap(&self, held: &mut Held, status: ExitStatus) -> Result<Outcome, JobError> {
+        let Some(child) = held.child.take() else { return Ok(Outcome::GoesOn) };
+        let id = child.run.clone();
+        let run = self.store.read(move |c| runs::get(c, &id)).await?;
+        match run.state {
+            RunState::Succeeded => {
+                held.work.lost_processes = 0;
+                self.done(held, run.kind.into()).await?;
+            }
+            RunState::Failed => return Err(JobError::Process(run.error.unwrap_or_default())),
+            RunState::Cancelled => return Ok(Outcome::Over(JobState::Cancelled, None)),
+            RunState::Running => {
+                held.work.lost_processes += 1;
+                let how = child::how_it_ended(status);
+                tracing::warn!(job = %held.id, run = %run.id, how, "a training process ended without a result");
+                if held.work.lost_processes >= LOST_PROCESSES_MAX {
+                    return Err(JobError::Process(format!(
+                        "the training process of phase {} ended {LOST_PROCESSES_MAX} times without a result: {how}",
+                        run.kind
+                    )));
+                }
+                self.save(held, Phase::from(run.kind)).await?;
+            }
+        }
+        Ok(Outcome::GoesOn)
+    }
+
+    async fn take_snapshot(&self, held: &mut Held) -> Result<Outcome, JobError> {
+        self.save(held, Phase::Snapshot).await?;
+        let (store, gate) = (self.store.clone(), self.gate(held)?);
+        let (kind, params, mut work) = (held.kind, held.params.clone(), held.work.clone());
+        let taken = tokio::task::spawn_blocking(move || {
+            phases::take_snapshot(&store, kind, &params, &gate, &mut work)?;
+            Ok::<_, JobError>(work)
+        });
+        held.work = taken.await.map_err(|_| JobError::Process("the server is shutting down".into()))??;
+        self.fail_at(FailAt::SnapshotTaken)?;
+        self.done(held, Phase::Snapshot).await?;
+        Ok(Outcome::GoesOn)
+    }
+
+    /// The run's row and the job's record of it are one transaction; then the process is started. Where the row is there already,
+    /// the process goes on from its last checkpoint, or has succeeded without anybody noticing.
+    async fn start_process(&self, held: &mut Held, phase: Phase, kind: RunKind) -> Result<Outcome, JobError> {
+        if !held.work.runs.contains_key(&kind) {
+            let (id, params, mut work) = (held.id.clone(), held.params.clone(), held.work.clone());
+            let create = move |tx: &Connection| {
+                let created = phases::create_run(tx, kind, &id, &params, &work);
+                created.map_or_else(
+                    |e| Ok(Err(e)),
+                    |run| {
+                        work.runs.insert(kind, run);
+                        jobs::save(tx, &id, phase.as_str(), &serde_json::to_value(&work)?)?;
+                        Ok(Ok(work))
+                    },
+                )
+            };
+            held.work = self.store.write(create).await??;
+            self.fail_at(FailAt::RunCreated)?;
+        }
+        let run = held.work.runs[&kind].clone();
+        let id = run.clone();
+        if self.store.read(move |c| runs::get(c, &id)).await?.state == RunState::Succeeded {
+            self.done(held, phase).await?;
+            return Ok(Outcome::GoesOn);
+        }
+        tracing::info!(job = %held.id, run = %run, phase = phase.as_str(), "starting a training process");
+        held.child = Some(Child::start(&self.options.program, self.store.data_dir(), &run)?);
+        self.fail_at(FailAt::ProcessStarted)?;
+        Ok(Outcome::GoesOn)
+    }
+
+    async fn judge(&self, held: &mut Held) -> Result<Outcome, JobError> {
+        let id = match &held.work.policy {
+            Some(id) => id.clone(),
+            None => held.work.policy.insert(PolicyId::new()).clone(),
+        };
+        self.save(held, Phase::Gate).await?;
+        self.fail_at(FailAt::PolicyNamed)?;
+        let gate = self.gate(held)?;
+        let Judged { policy, loaded, report } =
+            phases::judge(&self.store, &self.champions, gate, &held.work, id).await?;
+        self.fail_at(FailAt::PolicyJudged)?;
+        let (passed, reasons) = (report.passed, report.reasons());
+        tracing::info!(job = %held.id, policy = %policy.id, passed, reasons, "the gate has decided");
+        held.work.done.push(Phase::Gate);
+        let (job, work) = (held.id.clone(), serde_json::to_value(&held.work).map_err(StoreError::from)?);
+        let report = serde_json::to_value(&report).map_err(StoreError::from)?;
+        let keep = move |tx: &Connection| {
+            policies::keep_gate_report(tx, &policy.id, &report, passed)?;
+            jobs::save(tx, &job, Phase::Gate.as_str(), &work)
+        };
+        self.store.write(keep).await?;
+        held.loaded = Some(loaded);
+        Ok(if passed { Outcome::GoesOn } else { Outcome::Over(JobState::Rejected, Some(reasons)) })
+    }
+
+    /// The promotion and the job's end are one transaction: after a crash it isn't promoted again, which might undo what an operator
+    /// has done meanwhile.
+    async fn promote(&self, held: &mut Held) -> Result<Outcome, JobError> {
+        let Some(id) = held.work.policy.clone() else { return Err(JobError::Conflict("the policy is gone".into())) };
+        self.save(held, Phase::Promote).await?;
+        let policy = self.store.read(move |c| policies::get(c, &id)).await?;
+        held.work.done.push(Phase::Promote);
+        let (job, parent) = (held.id.clone(), held.work.parent.clone());
+        let work = serde_json::to_value(&held.work).map_err(StoreError::from)?;
+        let also = move |tx: &Connection| {
+            if policies::champion(tx)?.map(|p| p.id) != parent {
+                return Err(StoreError::Conflict(
+                    "the champion has changed since this job began, so its gain over the champion isn't known: judge its \
+                     policy again with a job of kind \"evaluate\""
+                        .into(),
+                ));
+            }
+            jobs::save(tx, &job, Phase::Promote.as_str(), &work)?;
+            jobs::finish(tx, &job, JobState::Succeeded, None)
+        };
+        let crash = self.options.fail_at == Some(FailAt::Promoted);
+        let before_publishing = || if crash { Err(JobError::Planned(FailAt::Promoted)) } else { Ok(()) };
+        self.champions.promote_with(policy, held.loaded.take(), "gate", also, before_publishing).await?;
+        Ok(Outcome::Recorded)
+    }
+
+    async fn done(&self, held: &mut Held, phase: Phase) -> Result<(), JobError> {
+        held.work.done.push(phase);
+        self.save(held, phase).await
+    }
+
+    async fn save(&self, held: &Held, phase: Phase) -> Result<(), JobError> {
+        let (id, work) = (held.id.clone(), serde_json::to_value(&held.work).map_err(StoreError::from)?);
+        Ok(self.store.write(move |tx| jobs::save(tx, &id, phase.as_str(), &work)).await?)
+    }
+
+    /// The job's end, and that of a run of it which hasn't ended by itself.
+    async fn finish(&self, held: &Held, state: JobState, error: Option<String>) -> Result<(), JobError> {
+        let id = held.id.clone();
+        let run_state = if state == JobState::Cancelled { RunState::Cancelled } else { RunState::Failed };
+        let finish = move |tx: &Connection| {
+            for run in runs::of_job(tx, &id)?.iter().filter(|run| run.state == RunState::Running) {
+                runs::stop(tx, &run.id, run_state, error.as_deref())?;
+            }
+            jobs::finish(tx, &id, state, error.as_deref())
+        };
+        tracing::info!(job = %held.id, %state, "a job is over");
+        Ok(self.store.write(finish).await?)
+    }
+
+    fn gate(&self, held: &Held) -> Result<GateConfig, JobError> {
+        with_overrides(&self.options.gate, &held.params.gate, "params.gate")
+    }
+
+    fn fail_at(&self, here: FailAt) -> Result<(), JobError> {
+        if self.options.fail_at == Some(here) { Err(JobError::Planned(here)) } else { Ok(()) }
+    }
+}
