@@ -82,7 +82,7 @@ pub(crate) fn logprobs(
 }
 
 /// The scalar head of an adapter that must have one.
-pub(crate) fn head_weight<'a>(adapter: &'a Adapter) -> Result<&'a [f32], LearnError> {
+pub(crate) fn head_weight(adapter: &Adapter) -> Result<&[f32], LearnError> {
     adapter.score_weight().ok_or_else(|| LearnError::BadAdapter {
         path: "score.weight".into(),
         reason: "the adapter has no scalar head, so it is no reward model: train one with `hone train reward`".into(),
