@@ -1,10 +1,16 @@
 //! The real binary, killed and started again: what was answered with 2xx is there, and two servers never share a folder.
 
-use reqwest::Client;
+use crate::support::{Setup, TestApp};
+use hone::serving::echo::EchoEngine;
+use hone::store::users::Role;
+use hone::store::{Store, stats};
+use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
 use tempfile::TempDir;
 
 struct Hone {
@@ -70,6 +76,26 @@ async fn kill_9_right_after_the_answer_loses_nothing() {
         let stored: Value = stored.send().await.expect("an answer").json().await.expect("JSON");
         assert_eq!(stored["ranking"]["ranking"], ranking);
     }
+}
+
+#[actix_web::test]
+async fn a_stream_that_runs_when_the_server_is_told_to_stop_ends_as_it_should() {
+    let engine = Arc::new(EchoEngine { token_delay: Duration::from_millis(50) });
+    let mut app = TestApp::with(Setup { engine, ..Setup::default() }).await;
+    let key = app.person("ann", Role::User);
+    let ask = json!({"messages": [{"role": "user", "content": "word ".repeat(20)}], "stream": true});
+    let mut response =
+        app.request(Method::POST, "/v1/chat/completions", &key).json(&ask).send().await.expect("an answer");
+    let mut text = response.chunk().await.expect("a chunk").expect("text").to_vec();
+    app.stop();
+    while let Some(chunk) = response.chunk().await.expect("the stream isn't cut off") {
+        text.extend(chunk);
+    }
+    let text = String::from_utf8(text).expect("UTF-8");
+    assert!(text.ends_with("data: [DONE]\n\n"), "{text}");
+    let path = app.data.path().to_owned();
+    let counts = move || Store::open(&path).expect("opens").read_blocking(stats::counts).expect("counts");
+    assert_eq!(tokio::task::spawn_blocking(counts).await.expect("joins").completions, 1, "and it is kept");
 }
 
 #[test]

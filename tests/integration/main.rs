@@ -7,6 +7,7 @@ mod durability;
 mod feedback;
 mod jobs;
 mod learning_loop;
+mod native;
 mod openapi;
 mod page;
 mod support;

@@ -7,6 +7,7 @@ use hone::store::Store;
 use hone::store::credentials::{self, Kind};
 use hone::store::users::{self, Role};
 use hone_domain::Engine;
+use hone_learn::tiny::{self, TinySpec};
 use reqwest::{Client, Method, RequestBuilder, Response};
 use serde_json::Value;
 use std::sync::Arc;
@@ -29,6 +30,8 @@ pub(crate) struct TestApp {
 pub(crate) struct Setup {
     pub(crate) config: Config,
     pub(crate) engine: Arc<dyn Engine>,
+    /// A base model to be made in the data folder.
+    pub(crate) base: Option<TinySpec>,
 }
 
 impl Default for Setup {
@@ -36,7 +39,7 @@ impl Default for Setup {
         let mut config = Config::default();
         config.listen.set_port(0);
         config.limits.drain_seconds = 5;
-        Self { config, engine: Arc::new(EchoEngine::default()) }
+        Self { config, engine: Arc::new(EchoEngine::default()), base: None }
     }
 }
 
@@ -46,8 +49,11 @@ impl TestApp {
         Self::with(Setup::default()).await
     }
 
-    pub(crate) async fn with(Setup { config, engine }: Setup) -> Self {
+    pub(crate) async fn with(Setup { config, engine, base }: Setup) -> Self {
         let data = TempDir::new().expect("temp dir");
+        if let Some(base) = base {
+            tiny::write(&data.path().join("models/tiny"), &base).expect("writes the base");
+        }
         let path = data.path().to_owned();
         let (ready, started) = oneshot::channel();
         let (stop, stopped) = oneshot::channel::<()>();
@@ -88,11 +94,18 @@ impl TestApp {
     }
 }
 
-impl Drop for TestApp {
-    fn drop(&mut self) {
+impl TestApp {
+    /// Tells the server to stop, as SIGTERM does.
+    pub(crate) fn stop(&mut self) {
         if let Some(stop) = self.stop.take() {
             let _ended_already = stop.send(());
         }
+    }
+}
+
+impl Drop for TestApp {
+    fn drop(&mut self) {
+        self.stop();
     }
 }
 
