@@ -56,18 +56,27 @@ async fn a_broken_engine_thread_fails_its_answers_and_the_next_request_revives_i
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whole_logits_and_answers_may_be_asked_for_at_once() {
     let (_dir, policy) = policy().await;
-    let asked = (0..6).map(|i| {
-        let sampling = Sampling { seed: Some(i), max_tokens: 40, ..Sampling::default() };
-        policy.generate(GenerateRequest { messages: vec![Message::user("hello")], sampling })
-    });
-    let mut answers = Vec::new();
-    for answer in asked {
-        answers.push(answer.await.expect("starts"));
-        assert_eq!(policy.logprobs(&[8, 9, 10]).await.expect("computes").len(), 2);
-    }
-    for answer in answers {
-        let last = end(answer).await;
-        assert!(matches!(last, Some(StreamEvent::Done { .. })), "{last:?}");
+    let policy = Arc::new(policy);
+    let messages = vec![Message::user("hello")];
+    // As long as the answers' prompt: mistralrs computes sequences of one length in one step.
+    let text = policy.tokenizer.encode_prompt(&messages).expect("encodes");
+    for round in 0..20 {
+        let scored: Vec<_> = (0..4)
+            .map(|_| {
+                let (policy, text) = (Arc::clone(&policy), text.clone());
+                tokio::spawn(async move { policy.logprobs(&text).await })
+            })
+            .collect();
+        for seed in 0..4 {
+            let sampling = Sampling { seed: Some(seed), max_tokens: 10, ..Sampling::default() };
+            let answer = policy.generate(GenerateRequest { messages: messages.clone(), sampling }).await;
+            let last = end(answer.expect("starts")).await;
+            assert!(matches!(last, Some(StreamEvent::Done { .. })), "round {round}: {last:?}");
+        }
+        for scored in scored {
+            let scored = scored.await.expect("no panic").expect("computes");
+            assert_eq!(scored.len(), text.len() - 1);
+        }
     }
 }
 
