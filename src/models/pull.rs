@@ -93,9 +93,9 @@ fn from_package(package: &str, member: &str, sha256: &str, dir: &Path) -> Result
                 package.as_ref(),
             ],
         )?;
-        let entries = fs::read_dir(&wheels).map_err(|e| disk(&wheels, e))?.filter_map(Result::ok);
-        let wheel =
-            entries.into_iter().map(|entry| entry.path()).find(|path| path.extension().is_some_and(|e| e == "whl"));
+        let entries = fs::read_dir(&wheels).map_err(|e| disk(&wheels, e))?;
+        let mut paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+        let wheel = paths.find(|path| path.extension().is_some_and(|e| e == "whl"));
         let wheel = wheel.ok_or_else(|| Fetch::Failed(format!("pip brought no wheel of {package}")))?;
         python(&["-m", "zipfile", "--extract"], &[&wheel, dir])?;
         fs::remove_dir_all(&wheels).map_err(|e| disk(&wheels, e))?;

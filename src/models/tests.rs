@@ -200,3 +200,11 @@ fn a_path_is_imported_once() {
     assert_eq!(first, ensure(data.path(), path).expect("there"));
     assert_eq!(first, ensure(data.path(), "tiny").expect("by its name"));
 }
+
+#[test]
+fn a_disk_without_room_is_told_before_anything_is_written() {
+    let dir = tempfile::tempdir().expect("a temp folder");
+    check_space(dir.path(), 1).expect("one byte has room");
+    let error = check_space(dir.path(), 1 << 60).expect_err("an exbibyte hasn't").to_string();
+    assert!(error.contains("1152921504674 MB free") && error.contains("--data"), "{error}");
+}
