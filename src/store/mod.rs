@@ -94,8 +94,7 @@ impl Store {
         std::fs::create_dir_all(data_dir)
             .map_err(|e| StoreError::Migration(format!("can't create {}: {e}", data_dir.display())))?;
         let path = data_dir.join("hone.db");
-        let mut connection = connect(&path, false)?;
-        migrate(&mut connection)?;
+        let connection = migrated(data_dir, &path)?;
         let readers: Result<Vec<_>, StoreError> = (0..READERS).map(|_| Ok(spawn(connect(&path, true)?))).collect();
         Ok(Self {
             writer: spawn(connection),
@@ -237,11 +236,22 @@ fn connect(path: &PathBuf, read_only: bool) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
+/// Opens the file and brings its schema up to date. Processes that start together (`hone serve` and `hone user add`) take turns: the
+/// migration library reads the version before it locks.
+fn migrated(data_dir: &Path, path: &Path) -> Result<Connection, StoreError> {
+    let taking_turns = |e: std::io::Error| StoreError::Migration(format!("can't write in {}: {e}", data_dir.display()));
+    let turn = std::fs::File::create(data_dir.join("migrate.lock")).map_err(taking_turns)?;
+    turn.lock().map_err(taking_turns)?;
+    let mut connection = connect(path, false)?;
     let steps = [M::up(include_str!("../../migrations/0001_init.sql"))];
-    Migrations::new(steps.to_vec()).to_latest(connection).map_err(|e| {
-        StoreError::Migration(format!("can't bring the database up to date (was it written by a newer hone?): {e}"))
-    })
+    Migrations::new(steps.to_vec()).to_latest(&mut connection).map_err(|e| {
+        let cause = match e {
+            rusqlite_migration::Error::RusqliteError { err, .. } => err.to_string(),
+            other => other.to_string(),
+        };
+        StoreError::Migration(format!("can't bring the database up to date (was it written by a newer hone?): {cause}"))
+    })?;
+    Ok(connection)
 }
 
 /// Now, as stored: RFC 3339, UTC, microseconds.
@@ -264,6 +274,17 @@ fn count(n: usize) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn processes_that_start_together_migrate_once() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        std::thread::scope(|scope| {
+            let opens: Vec<_> = (0..8).map(|_| scope.spawn(|| Store::open(dir.path()).map(drop))).collect();
+            for open in opens {
+                open.join().expect("no panic").expect("opens");
+            }
+        });
+    }
 
     #[test]
     fn a_failed_transaction_leaves_nothing() {

@@ -198,7 +198,7 @@ pub fn promote(c: &Connection, id: &PolicyId, actor: &str) -> Result<Policy, Sto
     let policy = get(c, id)?;
     let old = champion(c)?;
     match &old {
-        Some(old) if old.id == policy.id => return Ok(policy),
+        Some(old) if old.id == policy.id => Ok(policy),
         Some(old) if old.base_name != policy.base_name => Err(StoreError::Conflict(format!(
             "policy {id} belongs to the base {}, the server runs {}: start it with --base {}",
             policy.base_name, old.base_name, policy.base_name
