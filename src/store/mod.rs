@@ -24,7 +24,7 @@ pub mod users;
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use rusqlite_migration::{M, Migrations};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc as std_mpsc;
 use std::time::Duration;
@@ -223,7 +223,7 @@ fn spawn(mut connection: Connection) -> std_mpsc::SyncSender<Task> {
     send
 }
 
-fn connect(path: &PathBuf, read_only: bool) -> Result<Connection, StoreError> {
+fn connect(path: &Path, read_only: bool) -> Result<Connection, StoreError> {
     let flags = if read_only { OpenFlags::SQLITE_OPEN_READ_ONLY } else { OpenFlags::default() };
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(Duration::from_secs(30))?;
