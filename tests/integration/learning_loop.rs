@@ -2,8 +2,8 @@
 //!
 //! A random tiny base model is served by the real binary. A scripted labeler with one plain preference, answers in lowercase
 //! letters, compares and ranks over HTTP. An operator starts a cycle over HTTP: snapshot, reward model, PPO, evaluation, gate, swap, while
-//! people are being answered. Then answers to prompts that were never trained on are in lowercase letters far more often:
-//! a two-proportion z-test, pooled, one-sided, has to give p < 0.01.
+//! people are being answered. Then, on prompts that were never trained on, the same labeler prefers the new policy's answer to the
+//! old one's far more often than not: an exact one-sided sign test over the prompts (ties left out) has to give p < 0.01.
 
 use hone_learn::tiny::{self, TinySpec};
 use reqwest::{Client, Response};
@@ -19,7 +19,7 @@ const ANSWER_TOKENS: usize = 16;
 /// Prompts that are compared and ranked; about a fifth of them is held out for the gate.
 const PROMPTS: usize = 120;
 /// Prompts that nobody ever sent before the judging.
-const FRESH_PROMPTS: usize = 60;
+const FRESH_PROMPTS: usize = 150;
 
 /// A cycle that a tiny model can learn from in a minute.
 fn params() -> Value {
@@ -41,11 +41,6 @@ fn params() -> Value {
 /// The preference: how much of an answer is in lowercase letters.
 fn lowercase(answer: &str) -> usize {
     answer.chars().filter(char::is_ascii_lowercase).count()
-}
-
-/// What is counted in the end: at least half of a whole answer is in lowercase letters.
-fn satisfies(answer: &str) -> bool {
-    lowercase(answer) * 2 >= ANSWER_TOKENS
 }
 
 /// The real binary, serving. Dropping it ends it.
@@ -129,15 +124,15 @@ async fn compare_and_rank(server: &Server, key: &str, prompt: &str) {
     server.post(&path, key, &json!({"ranking": tiers})).await;
 }
 
-/// How many of the fresh prompts are answered as the labeler likes it, by which policy, and one answer to look at.
-async fn judge(server: &Server, key: &str) -> (usize, String, String) {
-    let (mut liked, mut policy, mut sample) = (0, String::new(), String::new());
+/// How the labeler likes the answer to each fresh prompt, by which policy, and one answer to look at.
+async fn judge(server: &Server, key: &str) -> (Vec<usize>, String, String) {
+    let (mut liked, mut policy, mut sample) = (Vec::new(), String::new(), String::new());
     for i in 0..FRESH_PROMPTS {
         let answer = server
             .post_json("/v1/chat/completions", key, &chat_request(&format!("fresh prompt {i}"), &json!({})))
             .await;
         let content = answer["choices"][0]["message"]["content"].as_str().expect("text");
-        liked += usize::from(satisfies(content));
+        liked.push(lowercase(content));
         policy = answer["system_fingerprint"].as_str().expect("a policy").to_owned();
         sample = content.to_owned();
     }
@@ -182,25 +177,26 @@ async fn stream_through_the_swap(server: &Server, key: &str, job: &str) -> (Valu
     }
 }
 
-/// One-sided p of "the second share is larger": pooled two-proportion z-test.
+/// Exact one-sided sign test: the chance of at least this many wins if each were a coin's.
 #[allow(clippy::cast_precision_loss)] // counts are small
-fn p_value(before: usize, after: usize, n: usize) -> f64 {
-    let (a, b, n) = (before as f64 / n as f64, after as f64 / n as f64, n as f64);
-    let pooled = f64::midpoint(a, b);
-    let z = (b - a) / (pooled * (1.0 - pooled) * 2.0 / n).sqrt();
-    // 1 - Phi(z) by Abramowitz & Stegun 26.2.17 (error below 7.5e-8).
-    let t = 1.0 / (1.0 + 0.231_641_9 * z.abs());
-    let poly =
-        t * (0.319_381_530 + t * (-0.356_563_782 + t * (1.781_477_937 + t * (-1.821_255_978 + t * 1.330_274_429))));
-    let tail = (-z * z / 2.0).exp() / (2.0 * std::f64::consts::PI).sqrt() * poly;
-    if z >= 0.0 { tail } else { 1.0 - tail }
+fn p_value(wins: usize, losses: usize) -> f64 {
+    let n = wins + losses;
+    let mut term = 0.5_f64.powi(i32::try_from(n).expect("a small count"));
+    let mut tail = 0.0;
+    for k in 0..=n {
+        if k >= wins {
+            tail += term;
+        }
+        term *= (n - k) as f64 / (k + 1) as f64;
+    }
+    tail
 }
 
 #[test]
 fn the_p_value_is_that_of_the_tables() {
-    // R: prop.test(c(5, 15), c(60, 60), alternative = "less", correct = FALSE)$p.value is 0.007153
-    assert!((p_value(5, 15, 60) - 0.007_153).abs() < 1e-6, "{}", p_value(5, 15, 60));
-    assert!((p_value(10, 10, 60) - 0.5).abs() < 1e-6);
+    // R: binom.test(8, 10, alternative = "greater")$p.value is 0.0546875
+    assert!((p_value(8, 2) - 0.054_687_5).abs() < 1e-12);
+    assert!((p_value(0, 10) - 1.0).abs() < 1e-12);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -229,10 +225,14 @@ async fn a_cycle_makes_unseen_answers_more_like_what_the_labeler_prefers() {
     println!("{:5.1} s: the cycle has promoted its policy", began.elapsed().as_secs_f64());
 
     let (liked_after, new, sample_after) = judge(&server, &operator).await;
-    let p = p_value(liked_before, liked_after, FRESH_PROMPTS);
-    println!("before: {liked_before} of {FRESH_PROMPTS} fresh answers liked, as in {sample_before:?}");
-    println!("after:  {liked_after} of {FRESH_PROMPTS}, as in {sample_after:?}; two-proportion z-test: p = {p:.2e}");
-    assert!(p < 0.01, "p = {p}");
+    let wins = liked_after.iter().zip(&liked_before).filter(|(after, before)| after > before).count();
+    let losses = liked_after.iter().zip(&liked_before).filter(|(after, before)| after < before).count();
+    let p = p_value(wins, losses);
+    println!("before: {sample_before:?}, after: {sample_after:?}");
+    println!(
+        "of {FRESH_PROMPTS} fresh prompts the labeler prefers the new answer on {wins}, the old one on {losses}; sign test: p = {p:.2e}"
+    );
+    assert!(p < 0.01, "p = {p}: {wins} wins, {losses} losses");
     assert_eq!(new, view["policy"]["id"].as_str().expect("a policy"));
     assert_eq!(streamed_by.first(), Some(&base), "streams ran before the swap");
     assert_eq!(streamed_by.last(), Some(&new), "and after it");
