@@ -8,7 +8,7 @@ test.beforeEach(async ({ page, hone, person }) => {
 
 test('the loop shows what is served, and the policy tells where it comes from', async ({ page }) => {
   await expect(page.getByRole('heading', { name: 'The loop' })).toBeVisible();
-  await expect(page.getByRole('region', { name: 'The loop' }).getByText('the base model')).toBeVisible();
+  await expect(page.getByRole('region', { name: 'The loop' }).getByText('Base model')).toBeVisible();
   const policies = page.getByRole('region', { name: 'Policies' });
   await expect(policies.getByText('Served')).toBeVisible();
   await policies.getByRole('row').nth(1).getByRole('button').click();

@@ -34,8 +34,13 @@ export function facts(stats: Stats | null, view: JobView | null, policies: reado
     reward: accuracy === null ? { big: '–', small: 'no reward model yet' } : { big: percent(accuracy), small: 'agrees with people' },
     ppo: kl === null ? { big: '–', small: 'not run yet' } : { big: metric(kl), small: 'nats of KL' },
     gate: gate ? { big: gate.passed ? 'Passed' : 'Rejected', small: `reward ${signed(gate.inputs.reward_gain)}` } : { big: '–', small: 'nothing judged yet' },
-    served: champion ? { big: shortId(champion.id), small: champion.parent_id ? 'learned here' : 'the base model' } : { big: '–', small: '' },
+    served: served(champion),
   };
+}
+
+function served(champion: Policy | null): Fact {
+  if (!champion) return { big: '–', small: '' };
+  return champion.parent_id ? { big: shortId(champion.id), small: 'learned here' } : { big: 'Base model', small: champion.base_name };
 }
 
 /** The job that made a policy, if it is among these. */
