@@ -1,59 +1,31 @@
-// The wire types the pages use.
+// The wire types the pages use: generated from the server's OpenAPI snapshot (`npm run types`), under short names. What the
+// snapshot calls an object without saying more (figures, settings, the gate's report) is said here.
+import type { components } from './schema';
 
-/** What a person may do, in rising order. */
-export type Role = 'user' | 'labeler' | 'operator' | 'admin';
+type Schemas = components['schemas'];
+/** A generated type with some of its fields said more exactly. */
+type With<T, Exact> = Omit<T, keyof Exact> & Exact;
 
-export interface User {
-  id: string;
-  name: string;
-  role: Role;
-}
+export type User = Schemas['Me'];
+export type Role = User['role'];
+export type SessionAnswer = Schemas['SessionAnswer'];
+export type Message = Schemas['MessageOut'];
+export type Candidate = Schemas['CandidateBody'];
+export type Comparison = Schemas['ComparisonBody'];
+export type ComparisonEvent = Schemas['ComparisonEvent'];
+/** What a ranking is answered with: who wrote what. */
+export type Revealed = Schemas['RankingAnswer'];
+export type JobKind = Schemas['JobKind'];
+export type JobState = Schemas['JobState'];
+export type PolicyState = Schemas['PolicyState'];
+export type Stats = Schemas['Stats'];
 
-export interface SessionAnswer {
-  user: User;
-}
-
-export interface Message {
-  role: 'system' | 'user' | 'assistant';
-  content: string;
-}
-
-/** One piece of a streamed chat answer (OpenAI's chat.completion.chunk). */
+/** One piece of a streamed chat answer: OpenAI's chat.completion.chunk, or the error that ended it. */
 export interface ChatChunk {
   id: string;
-  system_fingerprint?: string | null;
-  choices: { delta: { content?: string | null }; finish_reason?: string | null }[];
-  error?: { message: string };
+  choices: { delta: { content?: string | null } }[];
+  error?: Schemas['ErrorDetail'];
 }
-
-export interface Candidate {
-  id: string;
-  content: string;
-  policy?: string | null;
-}
-
-export interface Comparison {
-  id: string;
-  messages: Message[];
-  candidates: Candidate[];
-  ranking?: unknown;
-}
-
-/** One piece of a comparison that streams. */
-export type ComparisonEvent =
-  | { type: 'comparison'; id: string; candidates: { id: string }[] }
-  | { type: 'delta'; candidate: string; content: string }
-  | { type: 'done'; candidate: string; finish_reason: string }
-  | { type: 'complete'; id: string; candidates: Candidate[] }
-  | { type: 'error'; error: { message: string } };
-
-/** What a ranking is answered with: who wrote what. */
-export interface Revealed {
-  candidates: Candidate[];
-}
-
-export type JobKind = 'sft' | 'reward' | 'ppo' | 'evaluate' | 'cycle';
-export type JobState = 'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled' | 'rejected';
 
 /** The newest report of a running step. */
 export interface Progress {
@@ -66,37 +38,8 @@ export interface Progress {
   metrics: Record<string, number>;
 }
 
-export interface Job {
-  id: string;
-  kind: JobKind;
-  state: JobState;
-  phase: string;
-  params: Record<string, unknown>;
-  work: Record<string, unknown>;
-  progress: Progress | null;
-  reason: string;
-  error: string | null;
-  cancel_requested: boolean;
-  created_at: string;
-  started_at: string | null;
-  finished_at: string | null;
-}
-
-export type PolicyState = 'candidate' | 'champion' | 'retired' | 'rejected';
-
-export interface Policy {
-  id: string;
-  base_name: string;
-  parent_id: string | null;
-  run_id: string | null;
-  snapshot_sha256: string | null;
-  config: Record<string, unknown>;
-  metrics: Record<string, unknown>;
-  gate_report: GateReport | null;
-  state: PolicyState;
-  created_at: string;
-  promoted_at: string | null;
-}
+export type Job = With<Schemas['Job'], { progress?: Progress | null; work: Record<string, unknown> }>;
+export type JobList = { jobs: Job[] };
 
 /** One rule of the gate and how the policy did. */
 export interface Rule {
@@ -122,6 +65,9 @@ export interface GateReport {
   };
 }
 
+export type Policy = With<Schemas['Policy'], { gate_report?: GateReport | null; config: Record<string, unknown> }>;
+export type PolicyList = With<Schemas['PolicyList'], { policies: Policy[] }>;
+
 /** One held-out prompt, answered by the old policy and by the new one. */
 export interface Sample {
   messages: Message[];
@@ -135,37 +81,7 @@ export interface Sample {
 export type Curves = Record<string, [number, number][]>;
 
 /** A phase of a job that is a training run. */
-export interface Phase {
-  id: string;
-  kind: 'sft' | 'reward' | 'ppo' | 'evaluate';
-  state: string;
-  seed: number;
-  error: string | null;
-  metrics: Record<string, unknown> | null;
-  created_at: string;
-  finished_at: string | null;
-  curves: Curves;
-}
+export type Phase = With<Schemas['PhaseView'], { curves: Curves; metrics?: Record<string, unknown> | null }>;
 
 /** A job with its runs, their curves, and the policy that it made. */
-export interface JobView extends Job {
-  phases: Phase[];
-  policy: Policy | null;
-}
-
-export interface PolicyList {
-  champion: string;
-  challenger: string | null;
-  policies: Policy[];
-}
-
-export interface Stats {
-  users: number;
-  completions: number;
-  comparisons: number;
-  rankings: number;
-  not_rankable: number;
-  demonstrations: number;
-  thumbs_up: number;
-  thumbs_down: number;
-}
+export type JobView = Job & { phases: Phase[]; policy?: Policy | null };
