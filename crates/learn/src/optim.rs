@@ -64,7 +64,11 @@ impl AdamW {
 fn check_gradients(params: &Params, grads: &Params) -> Result<(), LearnError> {
     for param in params.iter() {
         let Some(grad) = grads.get(&param.name) else {
-            return Err(LearnError::NonFinite { what: format!("the gradient of {} is missing, so it", param.name) });
+            return Err(LearnError::ShapeMismatch {
+                what: format!("the gradient of {}, which is missing,", param.name),
+                expected: param.shape.clone(),
+                found: Vec::new(),
+            });
         };
         if grad.shape != param.shape {
             return Err(LearnError::ShapeMismatch {

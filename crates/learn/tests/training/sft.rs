@@ -80,3 +80,13 @@ fn what_cannot_be_used_is_said_or_counted() {
     let outcome = world.run("run", false, None, |ctx| sft::train(&config(), &data, None, ctx)).0.expect("trains");
     assert_eq!((outcome.metrics["data/skipped"], outcome.metrics["data/truncated"]), (1.0, 1.0));
 }
+
+#[test]
+fn a_loss_that_is_not_finite_stops_the_run_at_its_last_good_checkpoint() {
+    let (world, data) = (World::new(), data(0));
+    let wild = SftConfig { learning_rate: 1e30, checkpoint_steps: 1, ..config() };
+    let stopped = world.run("run", false, None, |ctx| sft::train(&wild, &data, None, ctx)).0.expect_err("diverges");
+    assert!(matches!(&stopped, LearnError::NonFinite { .. }), "{stopped}");
+    assert!(stopped.to_string().contains("last good checkpoint is step 1"), "{stopped}");
+    assert!(!world.path("run").join("artifact").exists(), "nothing half-good is left");
+}

@@ -93,7 +93,7 @@ fn gradients(
     }
     for (what, loss) in [("policy loss", total.policy_loss), ("value loss", total.value_loss)] {
         if !loss.is_finite() {
-            let what = format!("the {what} ({loss}); the last good state is in the newest checkpoint, the loss");
+            let what = format!("the {what} ({loss}; the last good state is in the newest checkpoint)");
             return Err(LearnError::NonFinite { what });
         }
     }
