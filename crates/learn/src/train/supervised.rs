@@ -159,11 +159,12 @@ impl<'r, 'c> Run<'r, 'c> {
         }
         match figures.get(LOSS) {
             Some(loss) if !loss.is_finite() => Err(LearnError::NonFinite {
-                what: format!(
-                    "the loss of step {} ({loss}; the last good checkpoint is step {:?})",
-                    self.step + 1,
-                    self.saved
-                ),
+                what: match self.saved {
+                    Some(saved) => {
+                        format!("the loss of step {} ({loss}; the last good checkpoint is step {saved})", self.step + 1)
+                    }
+                    None => format!("the loss of step {} ({loss}; there is no checkpoint yet)", self.step + 1),
+                },
             }),
             _ => Ok(figures),
         }
