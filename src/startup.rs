@@ -4,7 +4,7 @@
 use crate::chat::Chat;
 use crate::config::Config;
 use crate::http::limits::RateLimit;
-use crate::http::{App, error::ApiError, routes};
+use crate::http::{App, error::ApiError, presence, routes};
 use crate::jobs::champions::{self, Champions};
 use crate::jobs::triggers::Triggers;
 use crate::jobs::{Background, JobError, Jobs, Scheduler, scheduler};
@@ -160,6 +160,7 @@ impl Prepared {
         let query = || web::QueryConfig::default().error_handler(|e, _| ApiError::value("query", e.to_string()).into());
         let factory = move || actix_web::App::new().app_data(app.clone()).app_data(query()).configure(routes::table);
         let server = HttpServer::new(factory)
+            .on_connect(presence::on_connect)
             .disable_signals()
             .shutdown_timeout(drain_seconds)
             .listen(listener)

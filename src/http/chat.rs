@@ -5,9 +5,10 @@ use super::auth::Caller;
 use super::body::Body;
 use super::error::{ApiError, ErrorBody};
 use super::messages::{MessageIn, SamplingIn, StopIn, conversation};
+use super::presence;
 use super::sse::{self, Events, Gone};
 use crate::chat::{Ask, Event, Turn};
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use chunks::Chunks;
 use hone_domain::TokenEvent;
 use hone_domain::ids::PolicyId;
@@ -232,11 +233,12 @@ impl TryFrom<ChatRequest> for Wanted {
     (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub async fn complete(
     app: web::Data<App>,
+    http: HttpRequest,
     Caller(user): Caller,
     Body(request): Body<ChatRequest>,
 ) -> Result<HttpResponse, ApiError> {
     let Wanted { ask, stream, include_usage, keep, logprobs } = request.try_into()?;
-    let mut turn = app.chat.ask(ask).await?;
+    let mut turn = presence::while_here(&http, app.chat.ask(ask)).await?;
     let policy = turn.policy().to_string();
     if stream {
         let chunks = Chunks::of(&turn, logprobs, include_usage);
@@ -257,7 +259,7 @@ pub async fn complete(
             events.done().await
         }));
     }
-    turn.finish().await?;
+    presence::while_here(&http, turn.finish()).await?;
     if keep {
         app.chat.keep(&turn, &user.id).await?;
     }

@@ -5,13 +5,14 @@ use super::auth::Caller;
 use super::body::Body;
 use super::error::{ApiError, ErrorBody, ErrorDetail};
 use super::messages::{MessageIn, MessageOut, SamplingIn, StopIn, conversation};
+use super::presence;
 use super::sse::{self, Events, Gone};
 use crate::chat::comparison::Verdict;
 use crate::chat::turn::Answer;
 use crate::chat::{Event, Turn};
 use crate::store::comparisons::{Candidate, Comparison};
 use crate::store::rankings::{CandidateLabel, Labels, StoredRanking};
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use hone_domain::Sampling;
 use hone_domain::ids::ComparisonId;
 use serde::{Deserialize, Serialize};
@@ -197,13 +198,14 @@ impl<'a> CandidateWhole<'a> {
     (status = 400, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub async fn create(
     app: web::Data<App>,
+    http: HttpRequest,
     Caller(user): Caller,
     Body(mut request): Body<ComparisonRequest>,
 ) -> Result<HttpResponse, ApiError> {
     let prompt = conversation(std::mem::take(&mut request.messages))?;
     let k = request.k.unwrap_or(ComparisonRequest::K_DEFAULT);
     let stream = request.stream.unwrap_or(false);
-    let mut turn = app.chat.compare(prompt, k, request.sampling()?).await?;
+    let mut turn = presence::while_here(&http, app.chat.compare(prompt, k, request.sampling()?)).await?;
     let id = ComparisonId::new();
     if stream {
         return Ok(sse::respond(&[], |events| async move {
@@ -220,7 +222,7 @@ pub async fn create(
             events.done().await
         }));
     }
-    turn.finish().await?;
+    presence::while_here(&http, turn.finish()).await?;
     app.chat.keep_comparison(&id, &turn, &user.id).await?;
     let comparison = app.chat.comparison(id, user.id).await?;
     Ok(HttpResponse::Ok().json(ComparisonBody::from(comparison)))

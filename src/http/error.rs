@@ -31,6 +31,8 @@ pub enum Code {
     MethodNotAllowed,
     /// It doesn't fit with what has happened meanwhile.
     Conflict,
+    /// Nobody waits for the answer any more.
+    ClientGone,
     /// The body is too large.
     BodyTooLarge,
     /// The body is understood and makes no sense.
@@ -58,6 +60,8 @@ impl Code {
             Self::ModelNotFound => (404, "invalid_request_error", "model_not_found"),
             Self::MethodNotAllowed => (405, "invalid_request_error", "method_not_allowed"),
             Self::Conflict => (409, "invalid_request_error", "conflict"),
+            // No standard status; the usual one in logs.
+            Self::ClientGone => (499, "invalid_request_error", "client_gone"),
             Self::BodyTooLarge => (413, "invalid_request_error", "body_too_large"),
             Self::Unprocessable => (422, "invalid_request_error", "unprocessable"),
             Self::RateLimited => (429, "rate_limit_error", "rate_limit_exceeded"),

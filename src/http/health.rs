@@ -2,6 +2,7 @@
 
 use super::App;
 use super::error::{ApiError, Code};
+use crate::store::users;
 use actix_web::{HttpResponse, web};
 use serde_json::json;
 
@@ -20,6 +21,6 @@ pub async fn readyz(app: web::Data<App>) -> Result<HttpResponse, ApiError> {
     if *app.stopping.borrow() {
         return Err(ApiError::new(Code::Busy, "the server is stopping"));
     }
-    app.store.write(|_| Ok(())).await?;
+    app.store.write(users::touch).await?;
     Ok(HttpResponse::Ok().json(json!({"status": "ready", "policy": app.serving.live().id()})))
 }

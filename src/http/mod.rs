@@ -15,6 +15,7 @@ pub mod messages;
 pub mod models;
 pub mod openapi;
 pub mod policies;
+pub mod presence;
 pub mod routes;
 pub mod session;
 pub mod sse;

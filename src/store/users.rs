@@ -158,3 +158,12 @@ pub fn revoke(tx: &Connection, name_or_id: &str) -> Result<User, StoreError> {
 pub fn first_admin(connection: &Connection) -> Result<Option<User>, StoreError> {
     Ok(list(connection)?.into_iter().find(|u| u.role == Role::Admin && u.revoked_at.is_none()))
 }
+
+/// Writes to the database without changing anything: whether it still takes writes.
+///
+/// # Errors
+/// `DiskFull`, or whatever else keeps it from writing.
+pub fn touch(tx: &Connection) -> Result<(), StoreError> {
+    tx.execute("update users set name = name where id = (select id from users limit 1)", [])?;
+    Ok(())
+}

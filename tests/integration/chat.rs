@@ -122,6 +122,28 @@ async fn an_answer_that_nobody_waits_for_is_cancelled_and_not_kept() {
 }
 
 #[actix_web::test]
+async fn a_request_that_gives_up_waiting_is_never_answered() {
+    let mut setup =
+        Setup { engine: Arc::new(EchoEngine { token_delay: Duration::from_millis(50) }), ..Setup::default() };
+    setup.config.serving.running_max = 1;
+    let app = TestApp::with(setup).await;
+    let key = app.person("ann", Role::User);
+    let words = json!({"messages": [{"role": "user", "content": "word ".repeat(16)}]});
+    let request = |body: &Value| app.request(reqwest::Method::POST, "/v1/chat/completions", &key).json(body);
+    let running = request(&words).send();
+    let waiting = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        request(&words).timeout(Duration::from_millis(200)).send().await
+    };
+    let (first, second) = tokio::join!(running, waiting);
+    assert_eq!(first.expect("an answer").status(), 200);
+    assert!(second.expect_err("gives up").is_timeout());
+    // In its turn now, were it still waiting, and 0.8 s long.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_eq!(stats(&app).await["completions"], 1);
+}
+
+#[actix_web::test]
 async fn models_are_listed_and_others_refused() {
     let app = TestApp::start().await;
     let key = app.person("ann", Role::User);

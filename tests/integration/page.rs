@@ -19,6 +19,30 @@ async fn every_path_is_the_page_under_a_strict_policy() {
     assert_eq!(gone.status(), 404, "an old build's script is not the page");
 }
 
+/// Only where the page has been built (`make web`, which `make test` does first).
+#[actix_web::test]
+async fn files_with_a_hash_in_their_name_are_cached_for_ever() {
+    let app = TestApp::start().await;
+    let client = reqwest::Client::new();
+    let get = |path: String| client.get(format!("{}{path}", app.url));
+    let page = get("/".into()).send().await.expect("an answer");
+    if !page.headers().contains_key("etag") {
+        assert!(page.text().await.expect("text").contains("make web"), "the page says how to build it");
+        return;
+    }
+    assert_eq!(page.headers()["cache-control"], "no-cache");
+    let etag = page.headers()["etag"].clone();
+    let page = page.text().await.expect("text");
+    assert!(!page.contains("<script>") && !page.contains("<style"), "nothing inline");
+    let known = get("/".into()).header("if-none-match", etag).send().await.expect("an answer");
+    assert_eq!(known.status(), 304);
+    let script = page.split('"').find(|part| part.starts_with("/assets/") && part.ends_with(".js")).expect("a script");
+    let script = get(script.to_owned()).send().await.expect("an answer");
+    assert_eq!(script.status(), 200);
+    assert_eq!(script.headers()["content-type"], "text/javascript; charset=utf-8");
+    assert!(script.headers()["cache-control"].to_str().expect("text").contains("immutable"));
+}
+
 #[actix_web::test]
 async fn health_is_open_and_readiness_writes() {
     let app = TestApp::start().await;

@@ -1,0 +1,48 @@
+//! Notices that a client has gone away while its answer is still being made, so that nothing more is computed for it. actix tells
+//! only when it writes; until then an answer that isn't streamed would be waited for, computed and kept for nobody.
+
+use super::error::{ApiError, Code};
+use actix_web::HttpRequest;
+use actix_web::dev::Extensions;
+use actix_web::rt::net::TcpStream;
+use std::any::Any;
+use std::future::Future;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// A second handle on a connection's socket, to look at it. It lives and dies with the connection's data.
+struct Socket(OwnedFd);
+
+/// Keeps a handle on each new connection.
+pub fn on_connect(connection: &dyn Any, data: &mut Extensions) {
+    let handle = connection.downcast_ref::<TcpStream>().map(|stream| stream.as_fd().try_clone_to_owned());
+    // Out of handles: then this client's leaving is noticed when its answer is written.
+    if let Some(Ok(socket)) = handle {
+        data.insert(Socket(socket));
+    }
+}
+
+/// Works on `answer` until it is there or the client is gone.
+///
+/// # Errors
+/// What `answer` says; or that nobody waits for it any more, which nobody will read.
+pub async fn while_here<T, E: Into<ApiError>>(
+    request: &HttpRequest,
+    answer: impl Future<Output = Result<T, E>>,
+) -> Result<T, ApiError> {
+    tokio::select! {
+        answer = answer => answer.map_err(Into::into),
+        () = gone(request) => Err(ApiError::new(Code::ClientGone, "the client has gone")),
+    }
+}
+
+async fn gone(request: &HttpRequest) {
+    let looks_at = |socket: &Socket| TcpStream::from_std(socket.0.try_clone()?.into());
+    if let Some(Ok(stream)) = request.conn_data::<Socket>().map(looks_at) {
+        match stream.peek(&mut [0]).await {
+            Ok(0) | Err(_) => return,
+            // The client has sent its next request already, so it is there.
+            Ok(_) => {}
+        }
+    }
+    std::future::pending().await
+}
