@@ -1,13 +1,17 @@
 // Starts the real server on a fresh data folder and signs people in. HONE_BIN names the binary.
 import { test as base, expect, type Page } from '@playwright/test';
 import { execFile, spawn, type ChildProcess } from 'node:child_process';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
+import { writeTinyBase } from './tiny-base';
 
 const binary = process.env['HONE_BIN'] ?? resolve(__dirname, '../../target/release/hone');
 const run = promisify(execFile);
+
+/** `echo` answers with the prompt; `native` is the real thing, on a tiny random base with rankings to learn from. */
+export type Engine = 'echo' | 'native';
 
 /** A running server. */
 export interface Hone {
@@ -37,13 +41,25 @@ function printed(server: ChildProcess): Promise<string> {
   });
 }
 
-async function start(data: string): Promise<{ hone: Hone; server: ChildProcess }> {
-  const server = spawn(binary, ['--data', data, 'serve', '--listen', '127.0.0.1:0', '--engine', 'echo']);
-  const signInUrl = await printed(server);
+async function start(data: string, engine: Engine): Promise<{ hone: Hone; server: ChildProcess }> {
   const cli = async (...args: string[]): Promise<string> => (await run(binary, ['--data', data, ...args])).stdout;
+  const base = engine === 'native' ? ['--base', 'tiny'] : [];
+  if (engine === 'native') {
+    await writeTinyBase(join(data, 'models/tiny'));
+    await writeFile(join(data, 'rankings.jsonl'), rankings());
+    await cli('data', 'import', join(data, 'rankings.jsonl'));
+  }
+  const server = spawn(binary, ['--data', data, 'serve', '--listen', '127.0.0.1:0', '--engine', engine, ...base]);
+  const signInUrl = await printed(server);
   const addPerson = async (name: string, role: string): Promise<string> =>
     (JSON.parse(await cli('user', 'add', name, '--role', role, '--json')) as { key: string }).key;
   return { hone: { url: new URL(signInUrl).origin, signInUrl, cli, addPerson }, server };
+}
+
+/** Enough rankings for a cycle: the long answer is always the better one. */
+function rankings(): string {
+  const line = (i: number) => ({ prompt: `question ${i}`, chosen: `yes, and here is why ${i}`, rejected: 'no' });
+  return Array.from({ length: 40 }, (_, i) => JSON.stringify(line(i))).join('\n');
 }
 
 /** Signs a page in with an API key, as the sign-in form does. */
@@ -62,11 +78,12 @@ export async function visit(page: Page, name: 'Chat' | 'Compare' | 'Operate'): P
 let people = 0;
 
 /** Tests with a server, and a page that must not show an error of its own. */
-export const test = base.extend<{ person: (role: string) => Promise<string>; clean: void }, { hone: Hone }>({
+export const test = base.extend<{ person: (role: string) => Promise<string>; clean: void }, { hone: Hone; engine: Engine }>({
+  engine: ['echo', { scope: 'worker', option: true }],
   hone: [
-    async ({}, use) => {
+    async ({ engine }, use) => {
       const data = await mkdtemp(join(tmpdir(), 'hone-e2e-'));
-      const { hone, server } = await start(data);
+      const { hone, server } = await start(data, engine);
       await use(hone);
       const ended = new Promise((done) => server.once('exit', done));
       server.removeAllListeners('exit');

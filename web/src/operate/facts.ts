@@ -1,6 +1,6 @@
 // What each station of the loop holds, in a few words.
 import { count, metric, percent, shortId, signed } from '../lib/format';
-import type { Job, JobView, Policy, Sample, Stats } from '../lib/api/types';
+import type { Job, JobView, Policy, Stats } from '../lib/api/types';
 import type { Station } from './phases';
 
 /** A figure and what it is. */
@@ -46,10 +46,4 @@ function served(champion: Policy | null): Fact {
 /** The job that made a policy, if it is among these. */
 export function jobOf(jobs: readonly Job[], policy: string): Job | null {
   return jobs.find((j) => j.work['policy'] === policy) ?? null;
-}
-
-/** Answers before and after, out of a job's evaluation. */
-export function samplesOf(view: JobView): Sample[] {
-  const found = view.phases.findLast((p) => p.kind === 'evaluate')?.metrics?.['samples'];
-  return Array.isArray(found) ? (found as Sample[]) : [];
 }

@@ -4,7 +4,7 @@ import type { Curves, Job, JobKind, JobView, Policy, PolicyList, Stats } from '.
 import { add } from './chart';
 import { isFinal } from './phases';
 
-const refreshEveryMs = 10_000;
+const refreshEveryMs = 4_000;
 const reconnectAfterMs = 2_000;
 
 class Operate {

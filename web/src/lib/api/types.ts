@@ -77,6 +77,20 @@ export interface Sample {
   reward_new: number;
 }
 
+/** A mean with its 95 % interval. */
+export interface Estimate {
+  mean: number;
+  low: number;
+  high: number;
+}
+
+/** The old policy against the new one on held-out prompts, with some of the answers. */
+export interface Evaluation {
+  win_rate: Estimate;
+  n: number;
+  samples: Sample[];
+}
+
 /** Metric -> points of (step, value). */
 export type Curves = Record<string, [number, number][]>;
 
@@ -84,4 +98,4 @@ export type Curves = Record<string, [number, number][]>;
 export type Phase = With<Schemas['PhaseView'], { curves: Curves; metrics?: Record<string, unknown> | null }>;
 
 /** A job with its runs, their curves, and the policy that it made. */
-export type JobView = Job & { phases: Phase[]; policy?: Policy | null };
+export type JobView = Job & { phases: Phase[]; policy?: Policy | null; evaluation?: Evaluation | null };

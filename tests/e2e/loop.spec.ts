@@ -1,0 +1,67 @@
+// The whole loop in the browser, on a real engine: a cycle is watched from start to end, what it made is read, and rolled back.
+import { expect, signIn, test, visit } from './hone';
+
+test.use({ engine: 'native' });
+
+/** A cycle of seconds, and a gate that lets pass whatever can be served. */
+const quick = {
+  seed: 7,
+  reward: { epochs: 2, lora_r: 2 },
+  ppo: { total_episodes: 384, batch_episodes: 16, minibatch_episodes: 8, inner_epochs: 1, max_new_tokens: 12, lora_r: 2 },
+  evaluate: { prompts_max: 6 },
+  gate: { reward_gain_min: -1e9, kl_nats_max: 1e9, length_factor_max: 1e9, prompts_min: 1 },
+};
+
+test('a cycle is watched live, promotes its policy, and is rolled back', async ({ page, hone, person }) => {
+  await signIn(page, hone, await person('operator'));
+  await visit(page, 'Operate');
+  const loop = page.getByRole('region', { name: 'The loop' });
+  await expect(loop.getByText('40')).toBeVisible();
+  await expect(loop.getByText('Base model')).toBeVisible();
+
+  const asked = await page.request.post(`${hone.url}/v1/jobs`, { data: { kind: 'cycle', params: quick } });
+  expect(asked.status()).toBe(202);
+  await expect(page.getByRole('progressbar')).toBeVisible();
+  await expect(page.getByRole('button', { name: 'Start a cycle' })).toBeDisabled();
+  await expect(loop.getByRole('listitem').filter({ hasText: 'working now' })).toHaveCount(1);
+
+  const jobs = page.getByRole('region', { name: 'Jobs' });
+  await expect(jobs.getByRole('listitem').first()).toContainText('Succeeded', { timeout: 150_000 });
+  for (const chart of ['Reward model: accuracy', 'PPO: reward', 'PPO: KL from the reference']) {
+    await expect(page.getByRole('figure', { name: chart }).locator('path.curve').first()).toHaveAttribute('d', /^M.*L/);
+  }
+  await expect(loop.getByText('Passed')).toBeVisible();
+
+  await jobs.getByRole('button', { name: /What it made/ }).click();
+  const detail = page.getByRole('dialog');
+  await expect(detail).toContainText('It passed the gate');
+  await expect(detail.locator('.rules li')).toHaveCount(5);
+  await detail.getByRole('button', { name: 'Close' }).click();
+
+  const made = page.getByRole('region', { name: 'Policies' }).getByRole('row').filter({ hasText: 'pol-' });
+  await expect(made).toContainText('Served');
+  await page.getByRole('button', { name: 'Roll back' }).click();
+  await expect(page.getByRole('dialog')).toContainText('Nothing is deleted');
+  await page.getByRole('dialog').getByRole('button', { name: 'Roll back' }).click();
+  await expect(page.getByRole('dialog')).toHaveCount(0);
+  await expect(made).not.toContainText('Served');
+  await expect(loop.getByText('Base model')).toBeVisible();
+
+  await made.getByRole('button').click();
+  await page.getByRole('dialog').getByRole('button', { name: 'Serve this policy…' }).click();
+  await page.getByRole('dialog').getByRole('button', { name: 'Serve it' }).click();
+  await expect(made).toContainText('Served');
+});
+
+test('Esc stops a long answer, and what came is kept', async ({ page, hone, person }) => {
+  await signIn(page, hone, await person('user'));
+  await page.getByLabel('Message').fill('go on for long');
+  await page.getByLabel('Message').press('Enter');
+  const answer = page.getByRole('article', { name: 'Answer' });
+  await expect(answer.locator('.markdown')).not.toBeEmpty();
+  await page.keyboard.press('Escape');
+  await expect(answer).toContainText('You stopped this answer');
+  const before = await answer.locator('.markdown').textContent();
+  await page.reload();
+  await expect(page.getByRole('article', { name: 'Answer' }).locator('.markdown')).toHaveText(before ?? '');
+});
