@@ -82,7 +82,7 @@ e2e: build
 	@scripts/ensure-chromium
 	cd web && HONE_BIN=$(abspath $(HONE)) npm run e2e
 
-openapi:  ## write the API snapshot again, and the web's types from it
+openapi: web/node_modules/.package-lock.json  ## write the API snapshot again, and the web's types from it
 	UPDATE_OPENAPI=1 cargo test --test integration openapi
 	cd web && npm run types
 

@@ -149,6 +149,7 @@ fn base_name(store: &Store, named: Option<String>) -> Result<String, CliError> {
 
 /// Trains with a progress bar, and says what came of it.
 fn train(run: &RunId, store: &Store, context: &Context) -> Result<(), CliError> {
+    obey_deterministic(run, store)?;
     let stop = Arc::new(AtomicBool::new(false));
     stop_on_signals(&stop);
     let bar = ProgressBar::new(0).with_style(bar_style());
@@ -168,14 +169,24 @@ fn train(run: &RunId, store: &Store, context: &Context) -> Result<(), CliError> 
     }
 }
 
+/// One thread: how large sums are split among several may depend on how many there are.
+fn obey_deterministic(run: &RunId, store: &Store) -> Result<(), CliError> {
+    let id = run.clone();
+    let run = store.read_blocking(move |c| runs::get(c, &id))?;
+    if run.config["deterministic"] == true {
+        let built = rayon::ThreadPoolBuilder::new().num_threads(1).build_global();
+        built.map_err(|e| CliError::Failed(format!("can't train on one thread: {e}")))?;
+    }
+    Ok(())
+}
+
 fn bar_style() -> ProgressStyle {
     let template = "{prefix:>9} {wide_bar} {pos}/{len} {msg}";
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
 /// The figures that tell most about each kind of training; a bar has no room for more.
-const SHOWN: [&str; 6] =
-    ["loss/sft", "loss/reward", "eval/accuracy", "objective/scores", "objective/kl", "objective/entropy"];
+const SHOWN: [&str; 5] = ["loss", "evaluate/accuracy", "objective/scores", "objective/kl", "objective/entropy"];
 
 fn show(bar: &ProgressBar, progress: &Progress) {
     let Progress { phase, step, steps_total, rate, rate_unit, seconds_left, metrics } = progress;
@@ -257,6 +268,7 @@ const TELL_EVERY: Duration = Duration::from_millis(100);
 
 /// Trains as a child of the server. Nobody may be left to read what is written: failing to write stops the run, like the input's end.
 fn supervised(run: &RunId, store: &Store) -> Result<(), CliError> {
+    obey_deterministic(run, store)?;
     let stop = Arc::new(AtomicBool::new(false));
     stop_on_signals(&stop);
     stop_when_alone(&stop);

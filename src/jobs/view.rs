@@ -1,12 +1,14 @@
 //! A job as it is shown: what it was asked for, where it is, each phase with its run and its curves, what came of it.
 
 use super::curves::{self, Curves};
+use super::evaluate_policy::Evaluation;
 use crate::store::jobs::{self, Job};
 use crate::store::policies::{self, Policy};
-use crate::store::runs::{self, Run};
+use crate::store::runs::{self, Run, RunKind};
 use crate::store::snapshots::{self, Snapshot};
 use crate::store::{Store, StoreError};
 use hone_domain::ids::{JobId, PolicyId};
+use hone_learn::evaluate::EvaluateReport;
 use rusqlite::Connection;
 use serde::Serialize;
 use std::path::Path;
@@ -26,6 +28,9 @@ pub struct JobView {
     pub phases: Vec<PhaseView>,
     /// The policy that it made, with the gate's report.
     pub policy: Option<Policy>,
+    /// What the evaluation saw, with answers before and after.
+    #[schema(value_type = Option<Object>)]
+    pub evaluation: Option<EvaluateReport>,
 }
 
 /// A phase that is a run.
@@ -53,17 +58,22 @@ pub fn read(c: &Connection, id: &JobId) -> Result<JobView, StoreError> {
         None => None,
     };
     let phases = runs::of_job(c, id)?.into_iter().map(|run| PhaseView { run, curves: Curves::new() }).collect();
-    Ok(JobView { job, snapshot, phases, policy })
+    Ok(JobView { job, snapshot, phases, policy, evaluation: None })
 }
 
 impl JobView {
-    /// Adds the metrics' history of each phase.
+    /// Adds what is in files: the metrics' history of each phase, and the evaluation's report.
     #[must_use]
     pub fn with_curves(mut self, data_dir: &Path) -> Self {
         for phase in &mut self.phases {
             let folder = data_dir.join("runs").join(phase.run.id.as_str());
             phase.curves = curves::read(&folder, CURVE_POINTS_MAX);
         }
+        let judged = self.phases.iter().rev().find(|phase| phase.run.kind == RunKind::Evaluate);
+        let artifact = judged.and_then(|phase| phase.run.artifact_dir.as_ref());
+        // A report that was cleared away, or that an older version wrote, is no reason not to show the job.
+        let evaluation = artifact.and_then(|dir| Evaluation::load(&data_dir.join(dir)).ok());
+        self.evaluation = evaluation.map(|evaluation| evaluation.report);
         self
     }
 }

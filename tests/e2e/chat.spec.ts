@@ -18,6 +18,23 @@ test('Enter sends, Shift+Enter breaks the line, the answer streams in and surviv
   await expect(page.getByRole('article', { name: 'Answer' }).locator('strong')).toHaveText('line');
 });
 
+test('Esc stops a long answer, and what came of it is kept', async ({ page, context }) => {
+  // A slow line: the answer comes for minutes, however fast the engine is.
+  const network = await context.newCDPSession(page);
+  await network.send('Network.emulateNetworkConditions', { offline: false, latency: 0, downloadThroughput: 8000, uploadThroughput: -1 });
+  await page.getByLabel('Message').fill('and on '.repeat(2000));
+  await page.getByLabel('Message').press('Enter');
+  const answer = page.getByRole('article', { name: 'Answer' });
+  await expect(answer.locator('.markdown')).not.toBeEmpty();
+  await page.keyboard.press('Escape');
+  await expect(answer).toContainText('You stopped this answer');
+  const kept = (await answer.locator('.markdown').textContent()) ?? '';
+  expect(kept.length).toBeLessThan('and on '.length * 2000);
+  await network.detach();
+  await page.reload();
+  await expect(answer.locator('.markdown')).toHaveText(kept);
+});
+
 test('a thumb is kept', async ({ page }) => {
   await page.getByLabel('Message').fill('rate me');
   await page.getByLabel('Message').press('Enter');

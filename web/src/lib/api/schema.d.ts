@@ -274,10 +274,36 @@ export interface paths {
          * @description # Errors
          *     401.
          */
-        get: operations["me"];
+        get: operations["get"];
         put?: never;
         post?: never;
         delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/me/data": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Everything that the caller has said here and been answered.
+         * @description # Errors
+         *     401.
+         */
+        get: operations["export"];
+        put?: never;
+        post?: never;
+        /**
+         * Erases it, and names every snapshot, run and policy that has learned from it. The account stays.
+         * @description # Errors
+         *     401.
+         */
+        delete: operations["erase"];
         options?: never;
         head?: never;
         patch?: never;
@@ -342,6 +368,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/policies/rollback": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Goes back to the champion before this one; again goes further back.
+         * @description # Errors
+         *     403 below the role `operator`, 409 when there is no earlier one.
+         */
+        post: operations["roll_back"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/policies/{id}": {
         parameters: {
             query?: never;
@@ -357,6 +404,27 @@ export interface paths {
         get: operations["get"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/policies/{id}/promote": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Makes a policy the champion: it is loaded beside the live one and swapped in; running answers end as they began.
+         * @description # Errors
+         *     403 below the role `operator`, 404, 409 when the gate rejected it or it belongs to another base.
+         */
+        post: operations["promote"];
         delete?: never;
         options?: never;
         head?: never;
@@ -630,6 +698,30 @@ export interface components {
             /** @description The prompt; the last message is the person's. */
             messages: components["schemas"]["MessageIn"][];
         };
+        /** @description How many rows were removed. */
+        Erased: {
+            /** @description Comparisons. */
+            comparisons: number;
+            /** @description Answers, candidates included. */
+            completions: number;
+            /** @description Ideal answers. */
+            demonstrations: number;
+            /** @description Rankings, those of others on this person's comparisons included. */
+            rankings: number;
+            /** @description Thumbs. */
+            ratings: number;
+        };
+        /** @description What was erased, and what has learned from it before. */
+        Erasure: {
+            /** @description Rows removed from the database. */
+            erased: components["schemas"]["Erased"];
+            /** @description Policies that learned from it, or descend from one that did. */
+            policies: string[];
+            /** @description Training runs (reward models among them) that learned from it, or started from one that did. */
+            runs: string[];
+            /** @description Frozen data sets that still hold something of it, by hash: files that an operator has to remove. */
+            snapshots: string[];
+        };
         /** @description OpenAI's error body. */
         ErrorBody: {
             /** @description The error. */
@@ -705,6 +797,8 @@ export interface components {
         JobState: "queued" | "running" | "succeeded" | "failed" | "cancelled" | "rejected";
         /** @description A job with everything that belongs to it. */
         JobView: components["schemas"]["Job"] & {
+            /** @description What the evaluation saw, with answers before and after. */
+            evaluation?: Record<string, unknown> | null;
             /** @description The runs that it has started so far. */
             phases: components["schemas"]["PhaseView"][];
             policy?: null | components["schemas"]["Policy"];
@@ -1485,7 +1579,7 @@ export interface operations {
             };
         };
     };
-    me: {
+    get: {
         parameters: {
             query?: never;
             header?: never;
@@ -1500,6 +1594,60 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Me"];
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    export: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": Record<string, unknown>;
+                };
+            };
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    erase: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Erasure"];
                 };
             };
             401: {
@@ -1587,6 +1735,33 @@ export interface operations {
             };
         };
     };
+    roll_back: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Policy"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     get: {
         parameters: {
             query?: never;
@@ -1607,6 +1782,43 @@ export interface operations {
                 };
             };
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    promote: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Policy"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };
