@@ -227,15 +227,11 @@ fn list(store: &Store, limit: usize, as_json: bool) -> Result<(), CliError> {
         return Ok(());
     }
     for run in all {
-        let error = run.error.unwrap_or_default();
-        println!(
-            "{}  {:<9} {:<10} {:<20} {}  {error}",
-            run.id,
-            run.kind.as_str(),
-            run.state.as_str(),
-            run.base_name,
-            run.created_at
-        );
+        let killed = run.state == RunState::Running && !execute_run::is_worked_on(store.data_dir(), &run.id);
+        let state = if killed { "interrupted" } else { run.state.as_str() };
+        let resume = killed.then(|| format!("go on with it: hone train resume {}", run.id));
+        let (id, kind, base, at) = (&run.id, run.kind.as_str(), &run.base_name, &run.created_at);
+        println!("{id}  {kind:<9} {state:<11} {base:<20} {at}  {}", run.error.or(resume).unwrap_or_default());
     }
     Ok(())
 }

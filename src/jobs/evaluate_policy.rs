@@ -1,8 +1,8 @@
 //! Judges a trained policy on held-out prompts, and computes what the serve check compares with. Leaves `report.json`.
 
 use super::JobError;
-use super::execute_run::{Task, settings};
 use super::inputs::Inputs;
+use super::task::Task;
 use crate::serving::{CheckText, ServeCheck};
 use crate::store::StoreError;
 use hone_learn::Adapter;
@@ -40,7 +40,7 @@ impl Evaluation {
 }
 
 pub(super) fn evaluate_policy(task: Task<'_>, context: &mut Context<'_>) -> Result<Outcome, JobError> {
-    let config = settings(task.settings)?;
+    let config = task.settings()?;
     let Inputs { old, new, reference, reward, .. } = &task.inputs;
     let reward = reward.as_ref().ok_or_else(|| JobError::Invalid("an evaluation needs a reward model".into()))?;
     let contenders = Contenders { old: old.as_deref(), new: new.as_deref(), reference: reference.as_deref(), reward };

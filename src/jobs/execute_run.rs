@@ -2,10 +2,10 @@
 //! `hone train` and for the scheduler's child process; doing a run again goes on from its last checkpoint.
 
 use super::inputs::Inputs;
+use super::task::Task;
 use super::{JobError, evaluate_policy, snapshot, train_ppo, train_reward, train_sft};
 use crate::store::runs::{self, Run, RunKind, RunState};
 use crate::store::{Store, StoreError};
-use hone_domain::DataSet;
 use hone_domain::ids::RunId;
 use hone_learn::LearnError;
 use hone_learn::model::Base;
@@ -34,14 +34,6 @@ pub enum Ended {
     Succeeded(Box<Run>),
     /// It was asked to stop, and can be resumed.
     Stopped,
-}
-
-/// What a run works with; paths are absolute.
-pub(super) struct Task<'a> {
-    pub(super) run: &'a Run,
-    pub(super) settings: Value,
-    pub(super) data: DataSet,
-    pub(super) inputs: Inputs,
 }
 
 /// The folder of a run.
@@ -91,6 +83,13 @@ fn lock(dir: &Path, stop: &AtomicBool) -> Result<Option<File>, JobError> {
     }
 }
 
+/// Whether a process works on this run now. A run that is `running` without one was killed, and can be resumed.
+#[must_use]
+pub fn is_worked_on(data_dir: &Path, run: &RunId) -> bool {
+    let held = |file: File| matches!(file.try_lock(), Err(TryLockError::WouldBlock));
+    File::open(folder(data_dir, run).join("lock")).is_ok_and(held)
+}
+
 fn work_off(
     store: &Store,
     run: &Run,
@@ -125,11 +124,6 @@ fn work_off(
     }
 }
 
-/// The trainer's settings, read back from the run's row.
-pub(super) fn settings<T: for<'a> Deserialize<'a>>(settings: Value) -> Result<T, JobError> {
-    serde_json::from_value(settings).map_err(|e| JobError::Invalid(format!("the run's settings: {e}")))
-}
-
 /// `config.json`, for people who look into the folder: everything that is needed to repeat the run.
 fn write_config(dir: &Path, run: &Run) -> Result<(), JobError> {
     let Run { id, kind, base_name, snapshot_sha256, inputs, config, seed, .. } = run;
@@ -141,8 +135,17 @@ fn write_config(dir: &Path, run: &Run) -> Result<(), JobError> {
     Ok(hone_learn::files::write_atomic(&dir.join("config.json"), &text)?)
 }
 
+/// Most memory that this process held at once, the mapped weights included; known on Linux only.
+fn peak_memory_mib() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.split_whitespace().next()?.parse::<f64>().ok()? / 1024.0)
+}
+
 fn keep(store: &Store, run: &Run, outcome: &Outcome) -> Result<Run, JobError> {
     let Outcome { artifact_dir, sha256, metrics } = outcome;
+    let mut metrics = metrics.clone();
+    metrics.extend(peak_memory_mib().map(|mib| ("process/peak_memory_mib".to_owned(), mib)));
     let artifact = artifact_dir.strip_prefix(store.data_dir()).unwrap_or(artifact_dir);
     let (id, artifact, sha256) = (run.id.clone(), artifact.display().to_string(), sha256.clone());
     let metrics = serde_json::to_value(metrics).map_err(StoreError::from)?;
@@ -151,4 +154,22 @@ fn keep(store: &Store, run: &Run, outcome: &Outcome) -> Result<Run, JobError> {
         runs::get(tx, &id)
     };
     Ok(store.write_blocking(done)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_worked_on_while_a_process_holds_its_lock() {
+        let data = tempfile::tempdir().expect("a folder");
+        let run = RunId::new();
+        assert!(!is_worked_on(data.path(), &run), "never started");
+        let dir = folder(data.path(), &run);
+        std::fs::create_dir_all(&dir).expect("a folder");
+        let held = lock(&dir, &AtomicBool::new(false)).expect("locks");
+        assert!(is_worked_on(data.path(), &run));
+        drop(held);
+        assert!(!is_worked_on(data.path(), &run), "killed, or done");
+    }
 }

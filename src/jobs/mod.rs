@@ -16,6 +16,7 @@ mod phases;
 pub mod plan;
 pub mod scheduler;
 pub mod snapshot;
+mod task;
 mod train_ppo;
 mod train_reward;
 mod train_sft;
