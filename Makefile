@@ -80,6 +80,7 @@ openai-client: build  ## the official OpenAI client against a running hone
 e2e: build
 	$(say) "Browser tests (Debian's Chromium)"
 	@scripts/ensure-chromium
+	cargo build $(ENGINE) --example tiny_base
 	cd web && HONE_BIN=$(abspath $(HONE)) npm run e2e
 
 openapi: web/node_modules/.package-lock.json  ## write the API snapshot again, and the web's types from it

@@ -3,7 +3,7 @@
 
     scripted_labeler.py rerank FILE.jsonl ...            > rankings.jsonl    rank the candidates of existing files by the rule
     scripted_labeler.py compare PROMPTS.jsonl [--n 20]                       ask a running server for k answers each, and rank them
-    scripted_labeler.py judge EVALUATION.json                                win rate of new over old answers under the rule
+    scripted_labeler.py judge RUN/artifact/report.json                       win rate of new over old answers under the rule
 
 `rerank` writes what `hone data import` reads. `compare` and nothing else talks to a server (HONE_URL, HONE_KEY).
 Python's standard library only.
@@ -85,8 +85,8 @@ def sign_test(wins, losses):
 
 
 def judge(args):
-    with open(args.evaluation, encoding="utf-8") as file:
-        samples = json.load(file)["samples"]
+    with open(args.report, encoding="utf-8") as file:
+        samples = json.load(file)["report"]["samples"]
     wins = sum(rule(s["new"]) > rule(s["old"]) for s in samples)
     losses = sum(rule(s["new"]) < rule(s["old"]) for s in samples)
     mean = lambda key: sum(words(s[key]) for s in samples) / len(samples)
@@ -120,7 +120,7 @@ def main():
     p.add_argument("--max-tokens", type=int, default=48)
     p.set_defaults(run=compare)
     p = commands.add_parser("judge")
-    p.add_argument("evaluation")
+    p.add_argument("report")
     p.set_defaults(run=judge)
     args = parser.parse_args()
     args.run(args)

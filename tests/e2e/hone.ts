@@ -1,13 +1,13 @@
-// Starts the real server on a fresh data folder and signs people in. HONE_BIN names the binary.
+// Starts the real server on a fresh data folder and signs people in. HONE_BIN names the binary; examples/tiny_base stands beside it.
 import { test as base, expect, type Page } from '@playwright/test';
 import { execFile, spawn, type ChildProcess } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { promisify } from 'node:util';
-import { writeTinyBase } from './tiny-base';
 
 const binary = process.env['HONE_BIN'] ?? resolve(__dirname, '../../target/release/hone');
+const tinyBase = join(dirname(binary), 'examples/tiny_base');
 const run = promisify(execFile);
 
 /** `echo` answers with the prompt; `native` is the real thing, on a tiny random base with rankings to learn from. */
@@ -45,7 +45,7 @@ async function start(data: string, engine: Engine): Promise<{ hone: Hone; server
   const cli = async (...args: string[]): Promise<string> => (await run(binary, ['--data', data, ...args])).stdout;
   const base = engine === 'native' ? ['--base', 'tiny'] : [];
   if (engine === 'native') {
-    await writeTinyBase(join(data, 'models/tiny'));
+    await run(tinyBase, [join(data, 'models/tiny')]);
     await writeFile(join(data, 'rankings.jsonl'), rankings());
     await cli('data', 'import', join(data, 'rankings.jsonl'));
   }

@@ -1,28 +1,6 @@
 // Every page in light and dark: accessible, nothing wider than the screen down to 360 px, nothing the content policy stops.
-import { readFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
-import { join } from 'node:path';
-import type { Page } from '@playwright/test';
-import type { AxeResults } from 'axe-core';
 import { expect, signIn, test, visit } from './hone';
-
-const axe = readFileSync(createRequire(join(__dirname, '../../web/package.json')).resolve('axe-core/axe.min.js'), 'utf8');
-
-async function check(page: Page, name: string): Promise<void> {
-  // Colours are judged when nothing fades any more.
-  await page.evaluate(() => Promise.all(document.getAnimations().filter((a) => a.effect?.getComputedTiming().iterations !== Infinity).map((a) => a.finished)));
-  await page.evaluate(axe);
-  const found = await page.evaluate(async () => {
-    const { axe } = window as unknown as { axe: { run: () => Promise<AxeResults> } };
-    const { violations } = await axe.run();
-    const grave = violations.filter((v) => v.impact === 'serious' || v.impact === 'critical');
-    return grave.map((v) => `${v.id}: ${v.nodes.map((n) => n.target.join(' ')).join(', ')}`);
-  });
-  expect(found, `axe on ${name}`).toEqual([]);
-  const wider = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
-  expect(wider, `${name} is wider than the screen`).toBe(0);
-  await page.screenshot({ path: join(__dirname, '../../test-results/screens', `${name}.png`) });
-}
+import { check } from './looks';
 
 test('pages', async ({ page, hone, person }, info) => {
   if (info.project.name === 'phone') await page.setViewportSize({ width: 360, height: 780 });

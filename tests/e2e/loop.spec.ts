@@ -1,5 +1,6 @@
 // The whole loop in the browser, on a real engine: a cycle is watched from start to end, what it made is read, and rolled back.
 import { expect, signIn, test, visit } from './hone';
+import { check } from './looks';
 
 test.use({ engine: 'native' });
 
@@ -12,7 +13,7 @@ const quick = {
   gate: { reward_gain_min: -1e9, kl_nats_max: 1e9, length_factor_max: 1e9, prompts_min: 1 },
 };
 
-test('a cycle is watched live, promotes its policy, and is rolled back', async ({ page, hone, person }) => {
+test('a cycle is watched live, promotes its policy, and is rolled back', async ({ page, hone, person }, info) => {
   await signIn(page, hone, await person('operator'));
   await visit(page, 'Operate');
   const loop = page.getByRole('region', { name: 'The loop' });
@@ -31,6 +32,7 @@ test('a cycle is watched live, promotes its policy, and is rolled back', async (
     await expect(page.getByRole('figure', { name: chart }).locator('path.curve').first()).toHaveAttribute('d', /^M.*L/);
   }
   await expect(loop.getByText('Passed')).toBeVisible();
+  await check(page, `loop-${info.project.name}`);
 
   await jobs.getByRole('button', { name: /What it made/ }).click();
   const detail = page.getByRole('dialog');
@@ -38,6 +40,7 @@ test('a cycle is watched live, promotes its policy, and is rolled back', async (
   await expect(detail.locator('.rules li')).toHaveCount(5);
   await expect(detail.getByRole('heading', { name: 'Before and after' })).toBeVisible();
   await expect(detail.getByText('1 of 6')).toBeVisible();
+  await check(page, `policy-${info.project.name}`);
   await detail.getByRole('button', { name: 'Close' }).click();
 
   const made = page.getByRole('region', { name: 'Policies' }).getByRole('row').filter({ hasText: 'pol-' });
