@@ -3,10 +3,10 @@
 
 use crate::jobs::gate::GateConfig;
 use crate::serving::ServingConfig;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 
 /// All settings.
@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Address and port of the server. Loopback unless told otherwise: hone speaks plain HTTP, so put a TLS proxy before it.
+    #[serde(deserialize_with = "address")]
     pub listen: SocketAddr,
     /// The base model: its name in the data folder, a name `hone model pull` knows, or a path to import.
     pub base: Option<String>,
@@ -114,6 +115,21 @@ pub enum ConfigError {
         /// What is wrong.
         reason: String,
     },
+}
+
+/// The address that a text names: a name like "localhost" is looked up, and its first IPv4 address taken if it has one.
+///
+/// # Errors
+/// When it isn't HOST:PORT, or the name is unknown.
+pub fn resolve(text: &str) -> Result<SocketAddr, String> {
+    let wrong = |e: std::io::Error| format!("\"{text}\" is no HOST:PORT like 127.0.0.1:8080 ({e})");
+    let all: Vec<SocketAddr> = text.to_socket_addrs().map_err(wrong)?.collect();
+    let found = all.iter().find(|address| address.is_ipv4()).or(all.first());
+    found.copied().ok_or_else(|| format!("the name in \"{text}\" has no address"))
+}
+
+fn address<'de, D: Deserializer<'de>>(text: D) -> Result<SocketAddr, D::Error> {
+    resolve(&String::deserialize(text)?).map_err(serde::de::Error::custom)
 }
 
 /// The configuration and where each of its values came from.
@@ -247,6 +263,13 @@ mod tests {
         let file = tempfile::NamedTempFile::new().expect("temp file");
         std::fs::write(file.path(), text).expect("writes");
         file
+    }
+
+    #[test]
+    fn an_address_may_be_a_name() {
+        assert_eq!(resolve("127.0.0.1:80"), Ok(SocketAddr::from(([127, 0, 0, 1], 80))));
+        assert!(resolve("localhost:80").is_ok_and(|address| address.ip().is_loopback()));
+        assert!(resolve("80").is_err_and(|why| why.contains("HOST:PORT")));
     }
 
     #[test]

@@ -86,6 +86,7 @@ impl From<ModelsError> for CliError {
             | ModelsError::NoSource { .. }
             | ModelsError::DiskFull { .. }
             | ModelsError::Import(_)
+            | ModelsError::Taken { .. }
             | ModelsError::Io { .. } => Self::Failed(error.to_string()),
         }
     }

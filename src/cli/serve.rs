@@ -1,7 +1,7 @@
 //! `hone serve`: the server and everything that lives in its process.
 
 use super::{CliError, Context, EngineFactory};
-use crate::config::EngineName;
+use crate::config::{EngineName, resolve};
 use crate::startup;
 use clap::ValueEnum;
 use serde_json::json;
@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Address and port to listen on [default: 127.0.0.1:8080]
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "HOST:PORT", value_parser = resolve)]
     listen: Option<SocketAddr>,
     /// Base model: one that is here, one that `hone model list` knows (pulled now), or a path to import
     #[arg(long, value_name = "NAME|PATH")]

@@ -216,10 +216,12 @@ fn print_result(run: &Run, store: &Store, as_json: bool) -> Result<(), CliError>
 
 fn list(store: &Store, limit: usize, as_json: bool) -> Result<(), CliError> {
     let all = store.read_blocking(move |c| runs::list(c, limit))?;
+    let is_killed = |run: &Run| run.state == RunState::Running && !execute_run::is_worked_on(store.data_dir(), &run.id);
     if as_json {
         let line = |run: &Run| {
             let mut line = serde_json::to_value(run)?;
             line["run"] = json!(run.id);
+            line["interrupted"] = json!(is_killed(run));
             Ok::<_, serde_json::Error>(line)
         };
         let lines = all.iter().map(line).collect::<Result<Vec<_>, _>>()?;
@@ -227,7 +229,7 @@ fn list(store: &Store, limit: usize, as_json: bool) -> Result<(), CliError> {
         return Ok(());
     }
     for run in all {
-        let killed = run.state == RunState::Running && !execute_run::is_worked_on(store.data_dir(), &run.id);
+        let killed = is_killed(&run);
         let state = if killed { "interrupted" } else { run.state.as_str() };
         let resume = killed.then(|| format!("go on with it: hone train resume {}", run.id));
         let (id, kind, base, at) = (&run.id, run.kind.as_str(), &run.base_name, &run.created_at);

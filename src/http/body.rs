@@ -6,7 +6,7 @@ use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpRequest, web};
 use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
-use serde::de::DeserializeOwned;
+use serde::de::{Deserialize, DeserializeOwned, Deserializer};
 use std::time::Duration;
 
 /// A JSON body of type `T`. Its content type doesn't matter; an empty body reads as `{}`.
@@ -22,6 +22,11 @@ impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
         let payload = payload.take();
         Box::pin(async move { parse(&read(payload, bytes_max).await?).map(Self) })
     }
+}
+
+/// For optional fields: null is the same as leaving the field out.
+pub fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(field: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(field)?.unwrap_or_default())
 }
 
 /// How much of a body that is too large is read and thrown away, so that the client, who sends before it listens, gets the answer.

@@ -195,6 +195,9 @@ impl TryFrom<ChatRequest> for Wanted {
         if !logprobs && request.top_logprobs.is_some_and(|top| top > 0) {
             return Err(ApiError::value("top_logprobs", "`top_logprobs` needs `logprobs: true`"));
         }
+        if request.max_completion_tokens == Some(0) {
+            return Err(ApiError::value("max_completion_tokens", "`max_completion_tokens` must be at least 1"));
+        }
         let top = logprobs.then(|| request.top_logprobs.unwrap_or(0));
         let sampling = SamplingIn {
             temperature: request.temperature,

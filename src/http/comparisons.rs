@@ -2,7 +2,7 @@
 
 use super::App;
 use super::auth::Caller;
-use super::body::Body;
+use super::body::{Body, or_default};
 use super::error::{ApiError, ErrorBody, ErrorDetail};
 use super::messages::{MessageIn, MessageOut, SamplingIn, StopIn, conversation};
 use super::presence;
@@ -299,13 +299,13 @@ pub async fn get(
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct RankingRequest {
     /// Tiers of candidate ids from best to worst; two or more in a tier are a tie. Every candidate exactly once.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     ranking: Vec<Vec<String>>,
     /// None of them can be ranked (then `ranking` stays empty).
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     not_rankable: bool,
     /// Labels by candidate id.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     #[schema(value_type = BTreeMap<String, CandidateLabel>)]
     labels: Labels,
     /// A remark.

@@ -2,10 +2,11 @@
 
 use super::App;
 use super::auth::Caller;
-use super::body::Body;
+use super::body::{Body, or_default};
 use super::error::{ApiError, ErrorBody};
 use super::messages::{MessageIn, conversation};
 use crate::store::ratings::{Rating, Thumb};
+use crate::store::users::Role;
 use actix_web::http::StatusCode;
 use actix_web::web;
 use hone_domain::ids::CompletionId;
@@ -18,7 +19,7 @@ pub struct RatingRequest {
     /// Good or not.
     thumb: Thumb,
     /// Why, in keywords.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     tags: Vec<String>,
     /// Why, in words.
     comment: Option<String>,
@@ -59,14 +60,15 @@ pub struct DemonstrationRequest {
 /// Keeps a demonstration. It is on disk when the response is sent.
 ///
 /// # Errors
-/// 400 or 422 when the messages or the answer are empty.
+/// 400 or 422 when the messages or the answer are empty, 403 below the role `labeler`.
 #[utoipa::path(post, path = "/v1/demonstrations", tag = "feedback", request_body = DemonstrationRequest,
     responses((status = 201, body = Kept), (status = 400, body = ErrorBody), (status = 422, body = ErrorBody)))]
 pub async fn demonstrate(
     app: web::Data<App>,
-    Caller(user): Caller,
+    caller: Caller,
     Body(DemonstrationRequest { messages, ideal }): Body<DemonstrationRequest>,
 ) -> Result<(web::Json<Kept>, StatusCode), ApiError> {
-    let id = app.chat.demonstrate(user.id, conversation(messages)?, ideal).await?;
+    caller.require(Role::Labeler)?;
+    let id = app.chat.demonstrate(caller.0.id, conversation(messages)?, ideal).await?;
     Ok((web::Json(Kept { id: id.to_string() }), StatusCode::CREATED))
 }

@@ -2,11 +2,10 @@
 
 use super::App;
 use super::auth::Caller;
-use super::body::Body;
+use super::body::{Body, or_default};
 use super::error::{ApiError, ErrorBody};
 use super::sse::{self, Gone};
 use crate::jobs::JobView;
-use crate::store::audit;
 use crate::store::jobs::{Job, JobKind};
 use crate::store::users::Role;
 use actix_web::http::StatusCode;
@@ -23,7 +22,7 @@ pub struct JobRequest {
     /// What to do.
     kind: JobKind,
     /// Settings of its phases; what is left out has its default.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     #[schema(value_type = Option<Object>)]
     params: Map<String, Value>,
 }
@@ -56,7 +55,7 @@ pub async fn create(
 ) -> Result<(web::Json<JobCreated>, StatusCode), ApiError> {
     caller.require(Role::Operator)?;
     let id = app.jobs.create(kind, Value::Object(params), &caller.0.name).await?;
-    note(&app, caller, "job.create", &id, json!({"kind": kind})).await?;
+    app.audit(caller, "job.create", id.as_str(), json!({"kind": kind})).await;
     Ok((web::Json(JobCreated { id: id.to_string() }), StatusCode::ACCEPTED))
 }
 
@@ -95,13 +94,8 @@ pub async fn cancel(
     caller.require(Role::Operator)?;
     let id = JobId::from_raw(id.into_inner());
     app.jobs.cancel(&id).await?;
-    note(&app, caller, "job.cancel", &id, json!({})).await?;
+    app.audit(caller, "job.cancel", id.as_str(), json!({})).await;
     Ok((web::Json(JobCreated { id: id.to_string() }), StatusCode::ACCEPTED))
-}
-
-async fn note(app: &App, caller: Caller, action: &'static str, id: &JobId, detail: Value) -> Result<(), ApiError> {
-    let id = id.clone();
-    Ok(app.store.write(move |tx| audit::note(tx, &caller.0.name, action, id.as_str(), &detail)).await?)
 }
 
 /// How long a stream may be silent before it says that it is still there.

@@ -26,8 +26,10 @@ use crate::chat::Chat;
 use crate::config::Config;
 use crate::jobs::{Champions, Jobs};
 use crate::serving::Serving;
-use crate::store::Store;
+use crate::store::{Store, audit};
+use auth::Caller;
 use limits::RateLimit;
+use serde_json::Value;
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -49,4 +51,15 @@ pub struct App {
     pub rate_limit: RateLimit,
     /// True from the moment on that the server was told to stop: streams without an end of their own end then.
     pub stopping: watch::Receiver<bool>,
+}
+
+impl App {
+    /// Notes in the audit log what somebody did. It has happened, so failing here is no answer for them.
+    async fn audit(&self, Caller(user): Caller, action: &'static str, about: &str, detail: Value) {
+        let about = about.to_owned();
+        let written = self.store.write(move |tx| audit::note(tx, &user.name, action, &about, &detail)).await;
+        if let Err(e) = written {
+            tracing::error!(error = %e, action, "can't write the audit log");
+        }
+    }
 }

@@ -3,7 +3,6 @@
 use super::App;
 use super::auth::Caller;
 use super::error::{ApiError, ErrorBody};
-use crate::store::audit;
 use crate::store::policies::{self, Policy, PolicyState};
 use crate::store::users::Role;
 use actix_web::web;
@@ -62,7 +61,7 @@ pub async fn promote(
 ) -> Result<web::Json<Policy>, ApiError> {
     caller.require(Role::Operator)?;
     let policy = app.champions.promote(&PolicyId::from_raw(id.into_inner()), &caller.0.name).await?;
-    note(&app, caller, "policy.promote", &policy).await?;
+    app.audit(caller, "policy.promote", policy.id.as_str(), json!({})).await;
     Ok(web::Json(policy))
 }
 
@@ -75,11 +74,6 @@ pub async fn promote(
 pub async fn roll_back(app: web::Data<App>, caller: Caller) -> Result<web::Json<Policy>, ApiError> {
     caller.require(Role::Operator)?;
     let policy = app.champions.roll_back(&caller.0.name).await?;
-    note(&app, caller, "policy.rollback", &policy).await?;
+    app.audit(caller, "policy.rollback", policy.id.as_str(), json!({})).await;
     Ok(web::Json(policy))
-}
-
-async fn note(app: &App, caller: Caller, action: &'static str, policy: &Policy) -> Result<(), ApiError> {
-    let id = policy.id.clone();
-    Ok(app.store.write(move |tx| audit::note(tx, &caller.0.name, action, id.as_str(), &json!({}))).await?)
 }

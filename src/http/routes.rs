@@ -24,6 +24,8 @@ pub fn table(app: &mut ServiceConfig) {
                 .configure(signed_in)
                 .default_service(web::to(not_found)),
         )
+        // What scrapes it must not be given the page.
+        .service(web::resource("/metrics").to(not_found))
         .default_service(web::to(ui::serve));
 }
 

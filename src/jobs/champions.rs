@@ -40,7 +40,8 @@ impl Champions {
     /// # Errors
     /// When there is no such policy, the gate has rejected it, it belongs to another base, or it can't be loaded.
     pub async fn promote(&self, id: &PolicyId, actor: &str) -> Result<Policy, JobError> {
-        let policy = self.read(id).await?;
+        let id = id.clone();
+        let policy = self.store.read(move |c| policies::promotable(c, &id)).await?;
         refuse_rejected(&policy)?;
         self.promote_with(policy, None, actor, |_| Ok(()), || Ok(())).await
     }
@@ -122,11 +123,6 @@ impl Champions {
         let files = tokio::task::spawn_blocking(move || files(&data_dir, &policy, needs_merged)).await;
         let files = files.map_err(|_| JobError::Process("the server is shutting down".into()))??;
         Ok(self.serving.load(&files).await?)
-    }
-
-    async fn read(&self, id: &PolicyId) -> Result<Policy, StoreError> {
-        let id = id.clone();
-        self.store.read(move |c| policies::get(c, &id)).await
     }
 
     async fn publish(&self, policy: SharedPolicy) {

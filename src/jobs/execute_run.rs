@@ -103,7 +103,7 @@ fn work_off(
     write_config(dir, run)?;
     let data = snapshot::load(data_dir, &run.snapshot_sha256)?;
     let base_dir = data_dir.join("models").join(&run.base_name);
-    let tokenizer = ChatTokenizer::open(&base_dir).map_err(|e| JobError::Invalid(e.to_string()))?;
+    let tokenizer = ChatTokenizer::open(&base_dir).map_err(|e| JobError::Process(e.to_string()))?;
     let base = Base::open(&base_dir)?;
     let task = Task { run, settings: config.settings, data, inputs: inputs.under(data_dir) };
     let mut context = Context {

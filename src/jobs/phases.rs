@@ -41,8 +41,11 @@ pub(super) fn take_snapshot(
     enough(kind, &taken.counts, gate)?;
     if kind == JobKind::Cycle {
         let seen = match &champion.snapshot_sha256 {
-            Some(sha256) => snapshot::load(store.data_dir(), sha256)?.demonstrations,
-            None => Vec::new(),
+            // An operator may have removed it, because a person in it wanted to be erased: then all of today's are new.
+            Some(sha256) if snapshot::path_of(store.data_dir(), sha256).exists() => {
+                snapshot::load(store.data_dir(), sha256)?.demonstrations
+            }
+            _ => Vec::new(),
         };
         let seen: HashSet<_> = seen.iter().map(|d| (&d.messages, &d.ideal)).collect();
         work.needs_sft = taken.data.demonstrations.iter().any(|d| !seen.contains(&(&d.messages, &d.ideal)));

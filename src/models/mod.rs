@@ -60,6 +60,19 @@ pub enum ModelsError {
         /// Megabytes free.
         free_mb: u64,
     },
+    /// A path was named whose model would get the name of another one.
+    #[error(
+        "a base model {name} is here already, and came from {came_from}: give this one a name with `hone model import {} --name NAME`, and \
+         serve that name", path.display()
+    )]
+    Taken {
+        /// The name.
+        name: String,
+        /// Where the one of this name came from.
+        came_from: String,
+        /// What was named.
+        path: PathBuf,
+    },
     /// The model can't be imported.
     #[error(transparent)]
     Import(#[from] LearnError),
@@ -115,11 +128,23 @@ pub fn ensure(data: &Path, name_or_path: &str) -> Result<PathBuf, ModelsError> {
     if !path.exists() {
         return pull(data, &known(name_or_path)?);
     }
-    let target = folder(data, &name_of(path))?;
+    let name = name_of(path);
+    let target = folder(data, &name)?;
     if !target.is_dir() {
         import(path, &target)?;
     }
+    let came_from = std::fs::read_to_string(target.join(SOURCE)).unwrap_or_default();
+    if !came_from.is_empty() && came_from != source_text(path) {
+        return Err(ModelsError::Taken { name, came_from, path: path.to_owned() });
+    }
     Ok(target)
+}
+
+/// The file in an imported model's folder that says where it came from.
+const SOURCE: &str = "hone-source.txt";
+
+fn source_text(path: &Path) -> String {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned()).display().to_string()
 }
 
 /// The name that a model at this path gets when none is given: its folder's or file's, in small letters.
@@ -132,18 +157,20 @@ pub fn name_of(path: &Path) -> String {
     small.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' }).collect()
 }
 
-/// Imports the model at `source` into the folder `target`, with a progress bar on stderr.
+/// Imports the model at `path` into the folder `target`, with a progress bar on stderr.
 ///
 /// # Errors
 /// When it isn't a usable model, the disk hasn't the room, or `target` is taken.
-pub fn import(source: &Path, target: &Path) -> Result<Imported, ModelsError> {
-    let source = Source::open(source)?;
+pub fn import(path: &Path, target: &Path) -> Result<Imported, ModelsError> {
+    let source = Source::open(path)?;
     let parent = target.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(parent).map_err(ModelsError::io(parent))?;
     check_space(parent, source.bytes())?;
     let bar = show::bytes_bar("importing", source.bytes());
     let imported = source.write(target, &mut |done, _| bar.set_position(done))?;
     bar.finish_and_clear();
+    let note = target.join(SOURCE);
+    std::fs::write(&note, source_text(path)).map_err(ModelsError::io(&note))?;
     Ok(imported)
 }
 

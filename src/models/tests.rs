@@ -199,6 +199,10 @@ fn a_path_is_imported_once() {
     let first = ensure(data.path(), path).expect("imported");
     assert_eq!(first, ensure(data.path(), path).expect("there"));
     assert_eq!(first, ensure(data.path(), "tiny").expect("by its name"));
+    let other = tiny_model();
+    let other = other.path().join("tiny");
+    let taken = ensure(data.path(), other.to_str().expect("text")).expect_err("another model of this name").to_string();
+    assert!(taken.contains(path) && taken.contains("--name"), "{taken}");
 }
 
 #[test]

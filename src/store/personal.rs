@@ -16,7 +16,9 @@ pub fn export(c: &Connection, user: &UserId) -> Result<Value, StoreError> {
     let sql = "select json_object(
       'exported_at', ?2,
       'user', (select json_object('id', id, 'name', name, 'role', role, 'created_at', created_at) from users where id = ?1),
-      'completions', (select json_group_array(json_object('id', id, 'policy', policy_id, 'comparison', comparison_id,
+      'completions', (select json_group_array(json_object('id', id, 'comparison', comparison_id,
+         -- Blind until it is ranked.
+         'policy', case when comparison_id is null or comparison_id in (select comparison_id from rankings) then policy_id end,
          'messages', json(messages_json), 'content', content, 'finish_reason', finish_reason,
          'sampling', json(sampling_json), 'created_at', created_at) order by created_at) from completions where user_id = ?1),
       'rankings', (select json_group_array(json_object('comparison', comparison_id, 'ranks', json(ranks_json),

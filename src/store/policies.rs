@@ -97,6 +97,8 @@ pub struct Policy {
 pub struct Promotion {
     /// Who came.
     pub policy_id: PolicyId,
+    /// The base of who came.
+    pub base_name: String,
     /// Who went.
     pub previous_id: Option<PolicyId>,
     /// Why.
@@ -132,7 +134,7 @@ pub fn create(c: &Connection, new: &NewPolicy) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// The champion to start a server with: the one of this base, or the base itself, which then becomes champion.
+/// The champion to start a server with: the last one of this base, or the base itself, which then becomes champion.
 ///
 /// # Errors
 /// When the database can't.
@@ -141,7 +143,10 @@ pub fn start_with_base(c: &Connection, base_name: &str) -> Result<Policy, StoreE
     if let Some(old) = old.as_ref().filter(|p| p.base_name == base_name) {
         return Ok(old.clone());
     }
-    let id = PolicyId::base(base_name);
+    let id = match line(c, base_name)?.pop() {
+        Some(last) => last,
+        None => PolicyId::base(base_name),
+    };
     c.execute(
         "insert into policies(id, base_name, state, created_at) values (?1, ?2, 'retired', ?3) on conflict do nothing",
         params![id.as_str(), base_name, now()],
@@ -195,15 +200,25 @@ pub fn keep_gate_report(c: &Connection, id: &PolicyId, report: &Value, passed: b
 /// # Errors
 /// When there is none of this id, or it belongs to another base than the champion.
 pub fn promote(c: &Connection, id: &PolicyId, actor: &str) -> Result<Policy, StoreError> {
-    let policy = get(c, id)?;
-    let old = champion(c)?;
-    match &old {
+    let policy = promotable(c, id)?;
+    match champion(c)? {
         Some(old) if old.id == policy.id => Ok(policy),
+        old => crown(c, id, old.map(|p| p.id), PromotionKind::Promote, actor),
+    }
+}
+
+/// A policy that may become champion: one of the base that is served.
+///
+/// # Errors
+/// When there is none of this id, or it belongs to another base than the champion.
+pub fn promotable(c: &Connection, id: &PolicyId) -> Result<Policy, StoreError> {
+    let policy = get(c, id)?;
+    match champion(c)? {
         Some(old) if old.base_name != policy.base_name => Err(StoreError::Conflict(format!(
             "policy {id} belongs to the base {}, the server runs {}: start it with --base {}",
             policy.base_name, old.base_name, policy.base_name
         ))),
-        _ => crown(c, id, old.map(|p| p.id), PromotionKind::Promote, actor),
+        _ => Ok(policy),
     }
 }
 
@@ -218,14 +233,24 @@ pub fn roll_back(c: &Connection, actor: &str) -> Result<Policy, StoreError> {
     crown(c, &back, old, PromotionKind::Rollback, actor)
 }
 
-/// Which policy a roll-back would bring back.
+/// Which policy a roll-back would bring back: the champion before this one, of the same base.
 ///
 /// # Errors
 /// When the database can't.
 pub fn previous_champion(c: &Connection) -> Result<Option<PolicyId>, StoreError> {
+    let Some(champion) = champion(c)? else { return Ok(None) };
+    let mut line = line(c, &champion.base_name)?;
+    line.pop();
+    Ok(line.pop())
+}
+
+/// The champions of a base that a roll-back leads through, the present (or last) one at the end. Serving another base in between
+/// changes nothing.
+fn line(c: &Connection, base_name: &str) -> Result<Vec<PolicyId>, StoreError> {
     let mut line: Vec<PolicyId> = Vec::new();
-    for step in promotions(c)? {
+    for step in promotions(c)?.into_iter().filter(|step| step.base_name == base_name) {
         match step.kind {
+            PromotionKind::Start if line.last() == Some(&step.policy_id) => {}
             PromotionKind::Start => line = vec![step.policy_id],
             PromotionKind::Promote => line.push(step.policy_id),
             PromotionKind::Rollback => {
@@ -233,8 +258,7 @@ pub fn previous_champion(c: &Connection) -> Result<Option<PolicyId>, StoreError>
             }
         }
     }
-    line.pop();
-    Ok(line.pop())
+    Ok(line)
 }
 
 /// Every change of champion, the oldest first.
@@ -242,14 +266,18 @@ pub fn previous_champion(c: &Connection) -> Result<Option<PolicyId>, StoreError>
 /// # Errors
 /// When the database can't.
 pub fn promotions(c: &Connection) -> Result<Vec<Promotion>, StoreError> {
-    let mut rows = c.prepare_cached("select policy_id, previous_id, kind, actor, at from promotions order by id")?;
+    let mut rows = c.prepare_cached(
+        "select policy_id, base_name, previous_id, kind, actor, at
+         from promotions join policies on policies.id = policy_id order by promotions.id",
+    )?;
     let rows = rows.query_map([], |row| {
         Ok(Promotion {
             policy_id: PolicyId::from_raw(row.get::<_, String>(0)?),
-            previous_id: row.get::<_, Option<String>>(1)?.map(PolicyId::from_raw),
-            kind: row.get(2)?,
-            actor: row.get(3)?,
-            at: row.get(4)?,
+            base_name: row.get(1)?,
+            previous_id: row.get::<_, Option<String>>(2)?.map(PolicyId::from_raw),
+            kind: row.get(3)?,
+            actor: row.get(4)?,
+            at: row.get(5)?,
         })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
@@ -359,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn another_base_starts_a_new_line() {
+    fn another_base_has_its_own_line() {
         in_store(|c| {
             start_with_base(c, "tiny")?;
             let a = candidate(c, "pol_a");
@@ -368,6 +396,8 @@ mod tests {
             assert_eq!(start_with_base(c, "other")?.id, PolicyId::base("other"));
             assert!(matches!(roll_back(c, "ada"), Err(StoreError::Conflict(_))));
             assert!(matches!(promote(c, &a, "ada"), Err(StoreError::Conflict(_))));
+            assert_eq!(start_with_base(c, "tiny")?.id, a, "and going to another base and back");
+            assert_eq!(roll_back(c, "ada")?.id, PolicyId::base("tiny"));
             Ok(())
         });
     }

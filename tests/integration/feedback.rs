@@ -71,7 +71,7 @@ async fn a_ranking_that_is_none_is_refused_and_nothing_is_kept() {
     assert_eq!(app.get(&format!("/v1/comparisons/{id}"), &key).await.body["ranking"], Value::Null);
     let unranked = app.get("/v1/comparisons?unranked=true", &key).await;
     assert_eq!(unranked.body["comparisons"].as_array().map(Vec::len), Some(1));
-    assert_eq!(app.post(&path, &key, json!({"not_rankable": true})).await.status, 200);
+    assert_eq!(app.post(&path, &key, json!({"not_rankable": true, "ranking": null, "labels": null})).await.status, 200);
     let unranked = app.get("/v1/comparisons?unranked=true", &key).await;
     assert_eq!(unranked.body["comparisons"], json!([]));
 }
@@ -139,6 +139,9 @@ async fn ratings_and_demonstrations_are_kept() {
     );
 
     let demonstration = json!({"messages": [{"role": "user", "content": "a"}], "ideal": "A"});
+    let refused = app.post("/v1/demonstrations", &key, demonstration.clone()).await;
+    assert_eq!(refused.status, 403, "labelers write them");
+    let key = app.person("lea", Role::Labeler);
     assert_eq!(app.post("/v1/demonstrations", &key, demonstration).await.status, 201);
     let empty = json!({"messages": [{"role": "user", "content": "a"}], "ideal": " "});
     assert_eq!(app.post("/v1/demonstrations", &key, empty).await.error(), (422, "unprocessable", Some("ideal")));
@@ -158,12 +161,15 @@ async fn a_person_takes_their_data_and_erases_it() {
     assert_eq!(app.post(&format!("/v1/comparisons/{id}/ranking"), &ann, verdict).await.status, 200);
     assert_eq!(app.post(&format!("/v1/completions/{}/rating", c[0]), &ann, json!({"thumb": "up"})).await.status, 200);
     let (others, _) = compare(&app, &bob, 2).await;
+    let blind = app.get("/v1/me/data", &bob).await.body;
+    assert_eq!(blind["completions"][0]["policy"], Value::Null, "not told before it is ranked");
 
     let data = app.get("/v1/me/data", &ann).await.body;
     let counts =
         ["completions", "rankings", "ratings", "demonstrations"].map(|kind| data[kind].as_array().map(Vec::len));
     assert_eq!(counts, [Some(2), Some(1), Some(1), Some(1)], "{data}");
     assert_eq!(data["rankings"][0]["ranks"], json!([0, 1]));
+    assert_eq!(data["completions"][0]["policy"], "base_echo");
     assert_eq!(data["demonstrations"][0]["ideal"], "mine");
 
     let erase = app.request(reqwest::Method::DELETE, "/v1/me/data", &ann).send().await.expect("an answer");

@@ -50,4 +50,6 @@ async fn health_is_open_and_readiness_writes() {
         let response = reqwest::get(format!("{}{path}", app.url)).await.expect("an answer");
         assert_eq!(response.status(), 200, "{path}");
     }
+    let metrics = reqwest::get(format!("{}/metrics", app.url)).await.expect("an answer");
+    assert_eq!(metrics.status(), 404, "what scrapes it isn't given the page");
 }

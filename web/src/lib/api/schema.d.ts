@@ -164,7 +164,7 @@ export interface paths {
         /**
          * Keeps a demonstration. It is on disk when the response is sent.
          * @description # Errors
-         *     400 or 422 when the messages or the answer are empty.
+         *     400 or 422 when the messages or the answer are empty, 403 below the role `labeler`.
          */
         post: operations["demonstrate"];
         delete?: never;
