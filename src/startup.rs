@@ -142,6 +142,7 @@ impl Prepared {
         let Self { config, engine, store, champion, options, listener, address, sign_in_token: _, lock } = self;
         let serving = Serving::start(engine, &champion, &config.serving).await?;
         let champions = Arc::new(Champions::new(store.clone(), Arc::clone(&serving)));
+        champions.start().await?;
         let jobs = Jobs::new(store.clone());
         let scheduler = Scheduler::new(store.clone(), Arc::clone(&champions), options);
         let background = Background::start(scheduler, jobs.wake());

@@ -67,6 +67,7 @@ fn erase(store: &Store, user: &UserId) -> Result<Erasure, StoreError> {
         audit::note(tx, id.as_str(), "me.erase", id.as_str(), &json!(erased))?;
         Ok(erased)
     })?;
+    store.empty_log_blocking()?;
     Ok(Erasure { erased, snapshots: holding, runs, policies })
 }
 

@@ -7,6 +7,8 @@ use futures_util::stream::{SelectAll, Stream, StreamExt, once, select_all};
 use hone_domain::ids::{ComparisonId, CompletionId, PolicyId, UserId};
 use hone_domain::{Conversation, EngineError, FinishReason, GenerateRequest, Sampling, StreamEvent, TokenEvent};
 use std::pin::Pin;
+use std::sync::Arc;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
 /// What a turn is asked for.
@@ -77,13 +79,35 @@ pub struct Turn {
     answers: Vec<Answer>,
     events: Merged,
     first: Option<Event>,
-    _permit: Permit,
+}
+
+/// Passes events on, and keeps `permit` until the engine has made the last of them (or nobody wants them any more): a client that
+/// reads slowly takes nobody's turn.
+fn hold_while_computing(
+    mut events: UnboundedReceiver<StreamEvent>,
+    permit: Arc<Permit>,
+) -> UnboundedReceiver<StreamEvent> {
+    let (send, passed_on) = unbounded_channel();
+    tokio::spawn(async move {
+        let _permit = permit;
+        loop {
+            tokio::select! {
+                event = events.recv() => {
+                    if event.is_none_or(|event| send.send(event).is_err()) {
+                        break;
+                    }
+                }
+                () = send.closed() => break,
+            }
+        }
+    });
+    passed_on
 }
 
 impl Turn {
     pub(super) async fn start(serving: &Serving, ask: Ask) -> Result<Self, ChatError> {
         let Ask { conversation, mut sampling, seeds, policy } = ask;
-        let permit = serving.admit_many(seeds.len()).await?;
+        let permit = Arc::new(serving.admit_many(seeds.len()).await?);
         let policy = match policy {
             None => serving.live(),
             Some(id) => serving.by_id(&id).ok_or_else(|| ChatError::UnknownModel(id.to_string()))?,
@@ -93,14 +117,15 @@ impl Turn {
         for (index, seed) in seeds.iter().enumerate() {
             let sampling = Sampling { seed: Some(*seed), ..sampling.clone() };
             let request = GenerateRequest { messages: conversation.messages().to_vec(), sampling };
-            let events = UnboundedReceiverStream::new(policy.generate(request).await?);
+            let events = policy.generate(request).await?;
+            let events = UnboundedReceiverStream::new(hold_while_computing(events, Arc::clone(&permit)));
             let to_the_end = events.map(Some).chain(once(std::future::ready(None)));
             streams.push(to_the_end.map(move |event| (index, event)).boxed());
         }
         let answer = |_| Answer { id: CompletionId::new(), text: String::new(), tokens: Vec::new(), end: None };
         let answers = seeds.iter().map(answer).collect();
         let events = select_all(streams);
-        let mut turn = Self { policy, conversation, sampling, seeds, answers, events, first: None, _permit: permit };
+        let mut turn = Self { policy, conversation, sampling, seeds, answers, events, first: None };
         turn.first = turn.pull().await?;
         Ok(turn)
     }

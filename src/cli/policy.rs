@@ -3,7 +3,7 @@
 
 use super::{CliError, Context};
 use crate::jobs::JobError;
-use crate::jobs::champions::refuse_rejected;
+use crate::jobs::champions::refuse_ungated;
 use crate::store::policies::{self, Policy};
 use crate::store::{Store, audit};
 use clap::Subcommand;
@@ -55,7 +55,7 @@ pub fn run(command: Command, context: &Context) -> Result<(), CliError> {
             Ok(())
         }
         Command::Promote { id } => {
-            refuse_rejected(&get(&store, id.clone())?)?;
+            refuse_ungated(&get(&store, id.clone())?)?;
             change(&store, context.json, "policy.promote", move |tx| {
                 policies::promote(tx, &PolicyId::from_raw(id), ACTOR)
             })

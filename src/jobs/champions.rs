@@ -35,6 +35,15 @@ impl Champions {
         &self.serving
     }
 
+    /// Makes the policy that the server has started with the champion, if it isn't.
+    ///
+    /// # Errors
+    /// When the database can't.
+    pub async fn start(&self) -> Result<(), StoreError> {
+        let id = self.serving.live().id().clone();
+        self.store.write(move |tx| policies::start(tx, &id)).await.map(drop)
+    }
+
     /// Makes a policy the champion and serves it. For the champion itself nothing changes.
     ///
     /// # Errors
@@ -42,7 +51,7 @@ impl Champions {
     pub async fn promote(&self, id: &PolicyId, actor: &str) -> Result<Policy, JobError> {
         let id = id.clone();
         let policy = self.store.read(move |c| policies::promotable(c, &id)).await?;
-        refuse_rejected(&policy)?;
+        refuse_ungated(&policy)?;
         self.promote_with(policy, None, actor, |_| Ok(()), || Ok(())).await
     }
 
@@ -127,6 +136,11 @@ impl Champions {
 
     async fn publish(&self, policy: SharedPolicy) {
         self.serving.publish(policy);
+        self.prune().await;
+    }
+
+    /// Removes the merged weights that nobody needs any more.
+    pub(super) async fn prune(&self) {
         let store = self.store.clone();
         let pruned = tokio::task::spawn_blocking(move || prune_merged(&store)).await;
         if let Ok(Err(e)) = pruned {
@@ -135,29 +149,33 @@ impl Champions {
     }
 }
 
-/// An operator may bring back what was once served, but not serve what the gate refused.
+/// An operator may bring back what was once served, but not serve what the gate refused or never saw.
 ///
 /// # Errors
-/// When the policy is rejected.
-pub fn refuse_rejected(policy: &Policy) -> Result<(), JobError> {
-    if policy.state != PolicyState::Rejected {
-        return Ok(());
+/// When the policy is rejected, or a candidate without the gate's report.
+pub fn refuse_ungated(policy: &Policy) -> Result<(), JobError> {
+    let Policy { id, state, gate_report, .. } = policy;
+    match (state, gate_report) {
+        (PolicyState::Rejected, report) => {
+            let rules = report.iter().filter_map(|report| report["rules"].as_array()).flatten();
+            let failed = rules.filter(|rule| rule["passed"] == false).filter_map(|rule| rule["sentence"].as_str());
+            let said = failed.collect::<Vec<_>>().join("; ");
+            Err(JobError::Conflict(format!("the gate rejected policy {id}: {said}")))
+        }
+        (PolicyState::Candidate, None) => Err(JobError::Conflict(format!(
+            "the gate hasn't judged policy {id}: wait for its job, or start one of kind \"evaluate\""
+        ))),
+        _ => Ok(()),
     }
-    let said = policy.gate_report.as_ref().map(|report| {
-        let rules = report["rules"].as_array().into_iter().flatten();
-        let failed = rules.filter(|rule| rule["passed"] == false);
-        failed.filter_map(|rule| rule["sentence"].as_str()).collect::<Vec<_>>().join("; ")
-    });
-    Err(JobError::Conflict(format!("the gate rejected policy {}: {}", policy.id, said.unwrap_or_default())))
 }
 
-/// The champion of a base and its files, for the start of a server. Makes the base itself champion where there is none.
+/// The policy that a server of this base starts with, and its files: [`Champions::start`] makes it champion once it is served.
 ///
 /// # Errors
 /// When the merged weights can't be written.
 pub fn starting_files(store: &Store, base_name: &str, needs_merged: bool) -> Result<PolicyFiles, JobError> {
     let base_name = base_name.to_owned();
-    let policy = store.write_blocking(move |tx| policies::start_with_base(tx, &base_name))?;
+    let policy = store.write_blocking(move |tx| policies::of_base(tx, &base_name))?;
     files(store.data_dir(), &policy, needs_merged)
 }
 

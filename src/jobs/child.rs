@@ -69,6 +69,16 @@ impl Child {
     }
 }
 
+impl Child {
+    /// Stops it and waits for its end.
+    pub(super) async fn quit(&mut self) {
+        while let Ok(None) = self.ended() {
+            self.stop();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
 /// Reads until the process closes its output. A line that isn't progress is of no interest here: results are in the database.
 fn keep_latest(output: ChildStdout, latest: &Mutex<Option<Value>>) {
     for line in BufReader::new(output).lines().map_while(Result::ok) {

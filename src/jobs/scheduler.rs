@@ -19,7 +19,6 @@ use serde_json::Value;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// How long a job is held without a sign of life. After a crash, its next scheduler waits until then: the training process of the
 /// old one notices the crash and writes its checkpoint in that time.
@@ -161,8 +160,16 @@ impl Scheduler {
                 Ok(Tick::Stepped)
             }
             Err(e @ JobError::Planned(_)) => Err(e),
+            // No reason to give up hours of training.
+            Err(JobError::Store(e)) if e.may_pass() => {
+                self.held = Some(held);
+                Err(e.into())
+            }
             Err(e) => {
                 tracing::error!(job = %held.id, error = %e, "a job has failed");
+                if let Some(child) = &mut held.child {
+                    child.quit().await;
+                }
                 self.finish(&held, JobState::Failed, Some(e.to_string())).await?;
                 Ok(Tick::Stepped)
             }
@@ -182,10 +189,7 @@ impl Scheduler {
     pub async fn shut_down(mut self) -> Result<(), JobError> {
         let Some(mut held) = self.held.take() else { return Ok(()) };
         if let Some(child) = &mut held.child {
-            while child.ended()?.is_none() {
-                child.stop();
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
+            child.quit().await;
         }
         Ok(self.store.write(move |tx| jobs::release(tx, &held.id)).await?)
     }
@@ -390,8 +394,13 @@ impl Scheduler {
             jobs::save(tx, &job, Phase::Gate.as_str(), &work)
         };
         self.store.write(keep).await?;
+        if !passed {
+            drop(loaded);
+            self.champions.prune().await;
+            return Ok(Outcome::Over(JobState::Rejected, Some(reasons)));
+        }
         held.loaded = Some(loaded);
-        Ok(if passed { Outcome::GoesOn } else { Outcome::Over(JobState::Rejected, Some(reasons)) })
+        Ok(Outcome::GoesOn)
     }
 
     /// The promotion and the job's end are one transaction: after a crash it isn't promoted again, which might undo what an operator

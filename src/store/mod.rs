@@ -61,6 +61,19 @@ pub enum StoreError {
     Closed,
 }
 
+impl StoreError {
+    /// Whether the same may work later: the disk is full, or another process holds the database.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked};
+        match self {
+            Self::DiskFull(_) => true,
+            Self::Sqlite(e) => matches!(e.sqlite_error_code(), Some(DatabaseBusy | DatabaseLocked)),
+            _ => false,
+        }
+    }
+}
+
 impl From<rusqlite::Error> for StoreError {
     fn from(e: rusqlite::Error) -> Self {
         match e.sqlite_error_code() {
@@ -166,6 +179,20 @@ impl Store {
         answer.blocking_recv().map_err(|_| StoreError::Closed)?
     }
 
+    /// Moves everything from the write-ahead log into the database and empties the log, where deleted text would linger. For plain
+    /// threads.
+    ///
+    /// # Errors
+    /// When the database can't, or a reader holds on to the log for half a minute.
+    pub fn empty_log_blocking(&self) -> Result<(), StoreError> {
+        let (task, answer) = reading(|c| {
+            let busy: bool = c.query_row("pragma wal_checkpoint(truncate)", [], |row| row.get(0))?;
+            if busy { Err(StoreError::Conflict("the database's log is in use: try again".into())) } else { Ok(()) }
+        });
+        self.writer.send(task).map_err(|_| StoreError::Closed)?;
+        answer.blocking_recv().map_err(|_| StoreError::Closed)?
+    }
+
     fn reader(&self) -> &std_mpsc::SyncSender<Task> {
         let n = self.next_reader.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         &self.readers[n % self.readers.len()]
@@ -232,6 +259,8 @@ fn connect(path: &Path, read_only: bool) -> Result<Connection, StoreError> {
         // NORMAL may lose acknowledged commits on power loss.
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "foreign_keys", true)?;
+        // What is deleted is overwritten, so that erasing a person erases them.
+        connection.pragma_update(None, "secure_delete", true)?;
     }
     Ok(connection)
 }

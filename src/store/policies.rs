@@ -134,24 +134,31 @@ pub fn create(c: &Connection, new: &NewPolicy) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// The champion to start a server with: the last one of this base, or the base itself, which then becomes champion.
+/// The policy to start a server of this base with: its last champion, or the base itself, which gets its row here.
 ///
 /// # Errors
 /// When the database can't.
-pub fn start_with_base(c: &Connection, base_name: &str) -> Result<Policy, StoreError> {
-    let old = champion(c)?;
-    if let Some(old) = old.as_ref().filter(|p| p.base_name == base_name) {
-        return Ok(old.clone());
+pub fn of_base(c: &Connection, base_name: &str) -> Result<Policy, StoreError> {
+    if let Some(last) = line(c, base_name)?.last() {
+        return get(c, last);
     }
-    let id = match line(c, base_name)?.pop() {
-        Some(last) => last,
-        None => PolicyId::base(base_name),
-    };
+    let id = PolicyId::base(base_name);
     c.execute(
         "insert into policies(id, base_name, state, created_at) values (?1, ?2, 'retired', ?3) on conflict do nothing",
         params![id.as_str(), base_name, now()],
     )?;
-    crown(c, &id, old.map(|p| p.id), PromotionKind::Start, "server")
+    get(c, &id)
+}
+
+/// Makes the policy that a server has started with the champion. For the champion itself this changes nothing.
+///
+/// # Errors
+/// When there is none of this id.
+pub fn start(c: &Connection, id: &PolicyId) -> Result<Policy, StoreError> {
+    match champion(c)? {
+        Some(old) if old.id == *id => Ok(old),
+        old => crown(c, id, old.map(|p| p.id), PromotionKind::Start, "server"),
+    }
 }
 
 /// One policy.
@@ -332,6 +339,11 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Policy> {
 mod tests {
     use super::super::{Store, runs, snapshots};
     use super::*;
+
+    fn start_with_base(c: &Connection, base_name: &str) -> Result<Policy, StoreError> {
+        let id = of_base(c, base_name)?.id;
+        start(c, &id)
+    }
 
     fn candidate(c: &Connection, name: &str) -> PolicyId {
         snapshots::record(c, "s", "snapshots/s.json", &Value::Null).expect("snapshot");

@@ -122,6 +122,25 @@ async fn an_answer_that_nobody_waits_for_is_cancelled_and_not_kept() {
 }
 
 #[actix_web::test]
+async fn a_client_that_does_not_read_takes_nobodys_turn() {
+    let mut setup = Setup::default();
+    (setup.config.serving.running_max, setup.config.serving.waiting_max) = (1, 0);
+    let app = TestApp::with(setup).await;
+    let key = app.person("ann", Role::User);
+    // Computed at once, and far more than the sockets between us hold.
+    let long = json!({"messages": [{"role": "user", "content": "word ".repeat(4000)}], "stream": true, "n": 9, "max_tokens": 4000});
+    let request = app.request(reqwest::Method::POST, "/v1/chat/completions", &key).json(&long);
+    let mut unread = request.send().await.expect("an answer");
+    assert!(unread.chunk().await.expect("a chunk").is_some());
+    let since = Instant::now();
+    while app.post("/v1/chat/completions", &key, ask(json!({"store": false}))).await.status == 503 {
+        assert!(since.elapsed() < Duration::from_secs(10), "the place is free as soon as the answer is computed");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    drop(unread);
+}
+
+#[actix_web::test]
 async fn a_request_that_gives_up_waiting_is_never_answered() {
     let mut setup =
         Setup { engine: Arc::new(EchoEngine { token_delay: Duration::from_millis(50) }), ..Setup::default() };

@@ -157,7 +157,7 @@ async fn a_person_takes_their_data_and_erases_it() {
     let app = TestApp::start().await;
     let (ann, bob) = (app.person("ann", Role::User), app.person("bob", Role::User));
     let (id, c) = compare(&app, &ann, 2).await;
-    let verdict = json!({"ranking": [[c[0]], [c[1]]], "ideal": "mine", "comment": "so"});
+    let verdict = json!({"ranking": [[c[0]], [c[1]]], "ideal": "mine: zebra-7f3a", "comment": "so"});
     assert_eq!(app.post(&format!("/v1/comparisons/{id}/ranking"), &ann, verdict).await.status, 200);
     assert_eq!(app.post(&format!("/v1/completions/{}/rating", c[0]), &ann, json!({"thumb": "up"})).await.status, 200);
     let (others, _) = compare(&app, &bob, 2).await;
@@ -170,10 +170,14 @@ async fn a_person_takes_their_data_and_erases_it() {
     assert_eq!(counts, [Some(2), Some(1), Some(1), Some(1)], "{data}");
     assert_eq!(data["rankings"][0]["ranks"], json!([0, 1]));
     assert_eq!(data["completions"][0]["policy"], "base_echo");
-    assert_eq!(data["demonstrations"][0]["ideal"], "mine");
+    assert_eq!(data["demonstrations"][0]["ideal"], "mine: zebra-7f3a");
 
     let erase = app.request(reqwest::Method::DELETE, "/v1/me/data", &ann).send().await.expect("an answer");
     let answer = Answer::of(erase).await.body;
+    for file in ["hone.db", "hone.db-wal"] {
+        let bytes = std::fs::read(app.data.path().join(file)).unwrap_or_default();
+        assert!(!bytes.windows(10).any(|text| text == b"zebra-7f3a"), "{file} still holds it");
+    }
     assert_eq!(answer["erased"]["completions"], 2);
     assert_eq!((&answer["runs"], &answer["policies"]), (&json!([]), &json!([])), "nothing has learned from it yet");
     let data = app.get("/v1/me/data", &ann).await.body;

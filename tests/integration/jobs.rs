@@ -81,6 +81,7 @@ impl House {
         let engine = Arc::new(NativeEngine::new(1));
         let serving = Serving::start(engine, &files, &ServingConfig::default()).await.expect("serves");
         let champions = Arc::new(Champions::new(store.clone(), Arc::clone(&serving)));
+        champions.start().await.expect("starts");
         let program = env!("CARGO_BIN_EXE_hone").into();
         let lease = SignedDuration::from_millis(400);
         let options = Options { program, triggers, gate: GateConfig::default(), lease, fail_at };
@@ -179,6 +180,8 @@ async fn what_fails_the_gate_is_rejected_and_not_served() {
     assert!(job.error.as_ref().is_some_and(|e| e.contains("held-out prompts")), "{:?}", job.error);
     assert_eq!(house.served(), PolicyId::base("tiny"));
     let rejected = house.policies().await.into_iter().find(|p| p.id == made_by(&job)).expect("kept");
+    let unjudged = Policy { state: PolicyState::Candidate, gate_report: None, ..rejected.clone() };
+    assert!(matches!(champions::refuse_ungated(&unjudged), Err(JobError::Conflict(_))));
     assert_eq!(rejected.state, PolicyState::Rejected);
     assert!(matches!(house.champions.promote(&rejected.id, "ada").await, Err(JobError::Conflict(_))));
 

@@ -15,8 +15,10 @@ export interface Turn {
   thumb?: 'up' | 'down';
   /** Why the answer isn't whole, as a sentence. */
   error?: string;
-  /** The person stopped it. */
+  /** It ended before its end: the person stopped it, or closed the page. */
   stopped?: boolean;
+  /** It was said while the chat wasn't recorded. */
+  unrecorded?: boolean;
 }
 
 /** A conversation. */
@@ -90,7 +92,7 @@ class Chats {
   /** Says something and streams the answer. */
   async say(chat: Chat, text: string): Promise<void> {
     if (chat.turns.length === 0) chat.title = titleOf(text);
-    chat.turns.push({ role: 'user', content: text });
+    chat.turns.push({ role: 'user', content: text, ...(chat.recorded ? {} : { unrecorded: true }) });
     this.list = [chat, ...this.list.filter((c) => c.id !== chat.id)];
     await this.#answer(chat);
   }
@@ -98,8 +100,13 @@ class Chats {
   /** Answers the last message once more, in place of the answer it has. */
   async again(chat: Chat): Promise<void> {
     if (this.streaming(chat.id)) return;
-    if (chat.turns.at(-1)?.role === 'assistant') chat.turns.pop();
+    const before = chat.turns.at(-1)?.role === 'assistant' ? chat.turns.pop() : undefined;
     await this.#answer(chat);
+    const after = chat.turns.at(-1);
+    if (!before?.content || !after || after.content) return;
+    // Nothing came: the answer that was there stays.
+    chat.turns.splice(-1, 1, { ...before, ...(after.error ? { error: after.error } : {}) });
+    this.#save(chat);
   }
 
   stop(id: string): void {
@@ -123,7 +130,8 @@ class Chats {
 
   async #answer(chat: Chat): Promise<void> {
     const messages = messagesOf(chat.turns);
-    chat.turns.push({ role: 'assistant', content: '' });
+    // Stopped until it has ended: that is what a reload finds.
+    chat.turns.push({ role: 'assistant', content: '', stopped: true });
     const turn = chat.turns.at(-1) as Turn;
     const abort = new AbortController();
     this.#running[chat.id] = abort;
@@ -132,8 +140,10 @@ class Chats {
     try {
       await this.#stream(chat, turn, messages, abort.signal);
     } catch (error) {
-      if (abort.signal.aborted) turn.stopped = true;
-      else turn.error = explain(error);
+      if (!abort.signal.aborted) {
+        turn.error = explain(error);
+        delete turn.stopped;
+      }
     } finally {
       clearInterval(saving);
       delete this.#running[chat.id];
@@ -142,15 +152,19 @@ class Chats {
   }
 
   async #stream(chat: Chat, turn: Turn, messages: Message[], signal: AbortSignal): Promise<void> {
-    const body = { model: 'champion', messages, stream: true, ...(chat.recorded ? {} : { store: false }) };
+    const recorded = isRecorded(chat);
+    const body = { model: 'champion', messages, stream: true, ...(recorded ? {} : { store: false }) };
     const answer = await open('/v1/chat/completions', { method: 'POST', body, signal });
     const policy = answer.headers.get('x-hone-policy');
     if (policy) turn.policy = policy;
     for await (const { data } of answer.events) {
-      if (data === '[DONE]') return;
+      if (data === '[DONE]') {
+        delete turn.stopped;
+        return;
+      }
       const chunk = JSON.parse(data) as ChatChunk;
       if (chunk.error) throw new ApiError(chunk.error.message, 500);
-      if (chat.recorded) turn.completion = chunk.id;
+      if (recorded) turn.completion = chunk.id;
       turn.content += chunk.choices[0]?.delta.content ?? '';
     }
     throw new ApiError('The answer broke off before its end. Try again.', 0, 'broken');
@@ -165,6 +179,11 @@ class Chats {
   #key(chat: Chat): string {
     return `chat.${this.#person}.${chat.id}`;
   }
+}
+
+/** Whether the next answer is recorded. What was said while recording was off stays unrecorded, and every answer sees it. */
+export function isRecorded(chat: Chat): boolean {
+  return chat.recorded && !chat.turns.some((turn) => turn.unrecorded);
 }
 
 /** The one list of conversations. */

@@ -122,7 +122,7 @@ class Compare {
   /** Sends the ranking and learns which policy wrote what. */
   async send(): Promise<void> {
     const { round } = this;
-    if (!round || !this.sendable) return;
+    if (!round || !this.sendable || this.sending) return;
     this.sending = true;
     this.error = null;
     const comment = round.comment.trim();
@@ -136,9 +136,19 @@ class Compare {
     try {
       this.#reveal(round, await call<Revealed>(`/v1/comparisons/${round.id}/ranking`, { method: 'POST', body }));
     } catch (error) {
-      this.error = explain(error);
+      // It has arrived before, and only the reply was lost.
+      if (error instanceof ApiError && error.status === 409) await this.#look(round);
+      else this.error = explain(error);
     }
     this.sending = false;
+  }
+
+  async #look(round: Round): Promise<void> {
+    try {
+      this.#reveal(round, await call<Revealed>(`/v1/comparisons/${round.id}`));
+    } catch (error) {
+      this.error = explain(error);
+    }
   }
 
   #reveal(round: Round, revealed: Revealed): void {

@@ -17,7 +17,7 @@ class Operate {
   error = $state<string | null>(null);
   #watched: { id: string; abort: AbortController } | null = null;
 
-  readonly running = $derived(this.jobs.find((j) => !isFinal(j.state)) ?? null);
+  readonly running = $derived(this.jobs.findLast((j) => !isFinal(j.state)) ?? null);
   readonly champion = $derived(this.policies?.policies.find((p) => p.id === this.policies?.champion) ?? null);
 
   /** Loads everything and keeps it fresh until the returned function is called. */
