@@ -20,6 +20,7 @@ pub mod model;
 pub mod optim;
 mod params;
 pub mod schedule;
+pub mod tensorboard;
 pub mod tiny;
 pub mod train;
 

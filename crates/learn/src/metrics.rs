@@ -1,7 +1,9 @@
-//! `metrics.jsonl`: one JSON object a line with step, phase, seconds since the start, and the metrics. Uses std and serde.
+//! `metrics.jsonl`: one JSON object a line with step, phase, seconds since the start, and the metrics; the same goes into TensorBoard's
+//! event file beside it. Uses std, serde and `tensorboard`.
 
 use crate::LearnError;
 use crate::files::write_atomic;
+use crate::tensorboard::EventLog;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -26,10 +28,11 @@ pub struct MetricsLine {
 pub struct MetricsLog {
     path: PathBuf,
     file: File,
+    events: EventLog,
 }
 
 impl MetricsLog {
-    /// Opens `run_dir/metrics.jsonl`. A fresh run (`after` 0) starts an empty one; a resumed run keeps the lines up to step `after`,
+    /// Opens `run_dir/metrics.jsonl` and the event file. A fresh run (`after` 0) starts an empty one; a resumed run keeps the lines up to step `after`,
     /// since the steps behind it are done again.
     ///
     /// # Errors
@@ -37,14 +40,15 @@ impl MetricsLog {
     pub fn open(run_dir: &Path, after: usize) -> Result<Self, LearnError> {
         fs::create_dir_all(run_dir).map_err(LearnError::io(run_dir))?;
         let path = run_dir.join("metrics.jsonl");
-        let kept = if after == 0 { Vec::new() } else { read(&path)? };
+        let mut kept = if after == 0 { Vec::new() } else { read(&path)? };
+        kept.retain(|line| line.step <= after);
         let mut text = Vec::new();
-        for line in kept.iter().filter(|l| l.step <= after) {
+        for line in &kept {
             write_line(&mut text, line).map_err(LearnError::io(&path))?;
         }
         write_atomic(&path, &text)?;
         let file = OpenOptions::new().append(true).open(&path).map_err(LearnError::io(&path))?;
-        Ok(Self { path, file })
+        Ok(Self { path, file, events: EventLog::open(run_dir, &kept)? })
     }
 
     /// Appends a line. JSON has no NaN: a figure that isn't finite is left out.
@@ -55,7 +59,8 @@ impl MetricsLog {
         let mut line = line.clone();
         line.metrics.retain(|_, v| v.is_finite());
         let mut text = Vec::new();
-        write_line(&mut text, &line).and_then(|()| self.file.write_all(&text)).map_err(LearnError::io(&self.path))
+        write_line(&mut text, &line).and_then(|()| self.file.write_all(&text)).map_err(LearnError::io(&self.path))?;
+        self.events.append(&line)
     }
 }
 
