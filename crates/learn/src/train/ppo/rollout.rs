@@ -1,6 +1,6 @@
 //! One iteration's experience: answers drawn from the policy, and what the four roles say of them. Nothing is learned here.
 
-use super::Roles;
+use super::roles::Roles;
 use crate::LearnError;
 use crate::gae::{EosRule, gae, token_rewards};
 use crate::generate::{GenerateConfig, generate};

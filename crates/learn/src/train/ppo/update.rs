@@ -1,12 +1,11 @@
 //! Learning from one iteration's episodes: inner epochs over minibatches, each one step of policy and value function.
 
+use super::roles::{Learner, Roles};
 use super::rollout::Episode;
-use super::{Learner, Roles};
 use crate::gae::{mean_variance, whiten};
 use crate::lora::SCORE_WEIGHT;
 use crate::losses::{ppo_policy, ppo_value};
 use crate::model::{Base, Batch, Workspace, backward, forward};
-use crate::optim::clip_global_norm;
 use crate::train::config::PpoConfig;
 use crate::train::data::{Sequence, micro_batches};
 use crate::train::{keep, roles};
@@ -61,15 +60,6 @@ pub(crate) fn update(
         }
     }
     Ok(summary(&seen))
-}
-
-impl Learner {
-    /// Clips, steps; answers the norm before clipping.
-    fn step(&mut self, norm_max: f64, learning_rate: f64) -> Result<f64, LearnError> {
-        let norm = clip_global_norm(&mut self.grads, norm_max);
-        self.adam.step(&mut self.adapter.params, &self.grads, learning_rate)?;
-        Ok(norm)
-    }
 }
 
 /// Fills both learners' gradients with those of the minibatch's mean losses.
