@@ -19,6 +19,8 @@ pub mod metrics;
 pub mod model;
 pub mod optim;
 mod params;
+mod peft;
+pub mod samples;
 pub mod schedule;
 pub mod tensorboard;
 pub mod tiny;

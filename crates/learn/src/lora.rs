@@ -2,12 +2,11 @@
 
 use crate::files::{write_atomic, write_folder_atomic};
 use crate::model::ModelConfig;
-use crate::{LearnError, Params};
+use crate::{LearnError, Params, peft};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
-use serde_json::{Value, json};
 use std::path::Path;
 
 /// The linears of a block that can carry an adapter, in the order in which parameters are kept.
@@ -136,7 +135,7 @@ impl Adapter {
     /// # Errors
     /// When a file is missing or damaged, or a tensor does not fit the model.
     pub fn load(dir: &Path, model: &ModelConfig) -> Result<Self, LearnError> {
-        let mut config = read_config(dir)?;
+        let mut config = peft::read_config(dir)?;
         let path = dir.join("adapter_model.safetensors");
         let bytes = std::fs::read(&path).map_err(LearnError::io(&path))?;
         let bad = |reason: String| LearnError::BadAdapter { path: path.clone(), reason };
@@ -170,18 +169,24 @@ impl Adapter {
         }
         taken += usize::from(take(SCORE_WEIGHT.to_owned(), vec![1, model.hidden])?);
         if taken != tensors.len() {
-            return Err(bad(format!("only {taken} of its {} tensors belong to this base model", tensors.len())));
+            let is_strange = |name: &&str| {
+                let plain = name.strip_prefix(PEFT_PREFIX).unwrap_or(name);
+                params.get(name).is_none() && params.get(plain).is_none()
+            };
+            let stranger = tensors.names().into_iter().find(is_strange).unwrap_or_default().to_owned();
+            let n = tensors.len();
+            return Err(bad(format!("only {taken} of its {n} tensors belong to this base model; {stranger} doesn't")));
         }
         config.targets = TARGETS.iter().zip(found).filter(|(_, f)| *f).map(|(t, _)| (*t).to_owned()).collect();
         config.check(model)?;
         Ok(Self { config, params })
     }
 
-    /// Writes a PEFT folder, atomically; `base_name` is the base model's name for the reader.
+    /// Writes a PEFT folder, atomically; `base` is what other software will look for as the base model: a folder or a name.
     ///
     /// # Errors
     /// When the folder can't be written.
-    pub fn save(&self, dir: &Path, base_name: &str) -> Result<(), LearnError> {
+    pub fn save(&self, dir: &Path, base: &str) -> Result<(), LearnError> {
         let bad =
             |e: safetensors::SafeTensorError| LearnError::BadAdapter { path: dir.to_path_buf(), reason: e.to_string() };
         let views = self
@@ -194,40 +199,9 @@ impl Adapter {
             .collect::<Result<Vec<_>, LearnError>>()?;
         let bytes =
             safetensors::serialize(views, Some([("format".to_owned(), "pt".to_owned())].into())).map_err(bad)?;
-        let config = json!({
-            "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base_name,
-            "r": self.config.r, "lora_alpha": self.config.alpha, "target_modules": self.config.targets,
-            "bias": "none", "lora_dropout": 0.0, "fan_in_fan_out": false, "inference_mode": true,
-            "init_lora_weights": true, "use_rslora": false, "use_dora": false,
-        });
         write_folder_atomic(dir, |d| {
             write_atomic(&d.join("adapter_model.safetensors"), &bytes)?;
-            write_atomic(&d.join("adapter_config.json"), format!("{config:#}\n").as_bytes())
+            peft::write_config(d, &self.config, base)
         })
     }
-}
-
-/// Reads `adapter_config.json`; refuses the variants of LoRA whose arithmetic differs.
-fn read_config(dir: &Path) -> Result<LoraConfig, LearnError> {
-    let path = dir.join("adapter_config.json");
-    let text = std::fs::read_to_string(&path).map_err(LearnError::io(&path))?;
-    let bad = |reason: String| LearnError::BadAdapter { path: path.clone(), reason };
-    let value: Value = serde_json::from_str(&text).map_err(|e| bad(format!("it is not JSON: {e}")))?;
-    if value["peft_type"] != "LORA" {
-        return Err(bad(format!("peft_type is {}; only LORA is supported", value["peft_type"])));
-    }
-    let filled = |key: &str| match &value[key] {
-        Value::Null | Value::Bool(false) => false,
-        Value::Object(map) => !map.is_empty(),
-        _ => true,
-    };
-    if let Some(key) =
-        ["use_rslora", "use_dora", "fan_in_fan_out", "rank_pattern", "alpha_pattern"].iter().find(|k| filled(k))
-    {
-        return Err(bad(format!("{key} is not supported; export it as plain LoRA")));
-    }
-    let r = value["r"].as_u64().ok_or_else(|| bad("r is missing".into()))? as usize;
-    let alpha = value["lora_alpha"].as_f64().ok_or_else(|| bad("lora_alpha is missing".into()))? as f32;
-    // Which linears and blocks carry matrices is read from the tensors: target_modules may be a pattern.
-    Ok(LoraConfig { r, alpha, targets: Vec::new(), layers: 0 })
 }
