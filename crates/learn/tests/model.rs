@@ -2,6 +2,7 @@
 
 use hone_learn::generate::{GenerateConfig, generate};
 use hone_learn::head::{selected_logprobs, selected_logprobs_backward};
+use hone_learn::model::{Dropout, forward_dropping};
 use hone_learn::tiny::TinySpec;
 use hone_learn::{Adapter, Base, Batch, Keep, LearnError, LoraConfig, Params, Workspace, backward, forward};
 use rand::{RngExt, SeedableRng};
@@ -57,7 +58,18 @@ fn assert_close(found: &[f32], expected: &[f32], tolerance: f32) {
 
 /// Mean log-prob of every next token, and its gradients.
 fn loss_and_grads(f: &Fixture, adapter: &Adapter, batch: &Batch, keep: Keep, ws: &mut Workspace) -> (f64, Params) {
-    let hidden = forward(&f.base, Some(adapter), batch, keep, ws).expect("forward");
+    dropping_loss_and_grads(f, adapter, batch, None, keep, ws)
+}
+
+fn dropping_loss_and_grads(
+    f: &Fixture,
+    adapter: &Adapter,
+    batch: &Batch,
+    dropout: Option<Dropout>,
+    keep: Keep,
+    ws: &mut Workspace,
+) -> (f64, Params) {
+    let hidden = forward_dropping(&f.base, Some(adapter), batch, dropout, keep, ws).expect("forward");
     let rows: Vec<usize> = (0..batch.sequences()).flat_map(|s| batch.range(s).take(batch.range(s).len() - 1)).collect();
     let targets: Vec<u32> = rows.iter().map(|r| batch.tokens[r + 1]).collect();
     let found = selected_logprobs(&f.base, &hidden, &rows, &targets, 1.0);
@@ -104,10 +116,21 @@ fn recomputing_gives_the_gradients_of_keeping_and_buffers_can_be_reused() {
 
 #[test]
 fn gradients_agree_with_finite_differences_and_reach_every_parameter() {
+    finite_differences(|_| None);
+}
+
+#[test]
+fn gradients_with_dropout_agree_with_finite_differences_under_the_same_mask() {
+    finite_differences(|batch| Some(Dropout::new(0.2, 1, 4, batch, &[8, 3])));
+}
+
+fn finite_differences(dropout: impl Fn(&Batch) -> Option<Dropout>) {
     let f = fixture();
     let batch = Batch::pack(&[tokens(&f.base, 20, 1), tokens(&f.base, 11, 2)]);
-    let mut ws = Workspace::new();
-    let (_, grads) = loss_and_grads(&f, &f.adapter, &batch, Keep::Activations, &mut ws);
+    let run = |adapter: &Adapter, keep| {
+        dropping_loss_and_grads(&f, adapter, &batch, dropout(&batch), keep, &mut Workspace::new())
+    };
+    let (_, grads) = run(&f.adapter, Keep::Activations);
     for (i, p) in grads.iter().enumerate().filter(|(_, p)| p.name.contains("lora")) {
         assert!(p.data.iter().all(|x| x.is_finite()) && p.data.iter().any(|x| *x != 0.0), "{}", p.name);
         // Along the gradient the loss rises by its squared length: the best signal that f32 differences can give.
@@ -116,12 +139,30 @@ fn gradients_agree_with_finite_differences_and_reach_every_parameter() {
             let mut moved = f.adapter.clone();
             let param = moved.params.iter_mut().nth(i).expect("same layout");
             param.data.iter_mut().zip(&p.data).for_each(|(x, g)| *x += (step / length) as f32 * g);
-            loss_and_grads(&f, &moved, &batch, Keep::Nothing, &mut Workspace::new()).0
+            run(&moved, Keep::Nothing).0
         };
         let step = 0.005;
         let slope = (at(step) - at(-step)) / (2.0 * step);
         assert!(length > 0.02 && (slope - length).abs() < 0.01 * length + 1e-4, "{}: {slope} is not {length}", p.name);
     }
+}
+
+#[test]
+fn dropped_values_are_the_same_when_recomputed_and_change_the_loss_little() {
+    let f = fixture();
+    let batch = Batch::pack(&[tokens(&f.base, 20, 1), tokens(&f.base, 11, 2)]);
+    let run = |rate: f32, step, keep| {
+        let dropout = Dropout::new(rate, 1, step, &batch, &[8, 3]);
+        dropping_loss_and_grads(&f, &f.adapter, &batch, Some(dropout), keep, &mut Workspace::new())
+    };
+    let ((kept, a), (recomputed, b)) = (run(0.2, 4, Keep::Activations), run(0.2, 4, Keep::Recompute));
+    assert_eq!(kept, recomputed);
+    a.iter().zip(b.iter()).for_each(|(a, b)| assert_close(&b.data, &a.data, 1e-5));
+    let plain = loss_and_grads(&f, &f.adapter, &batch, Keep::Nothing, &mut Workspace::new()).0;
+    assert!((run(0.0, 4, Keep::Nothing).0 - plain).abs() < 1e-6, "a rate of 0 is no dropout");
+    assert_ne!(run(0.2, 5, Keep::Nothing).0, kept, "another step drops others");
+    let mean = (0..40).map(|step| run(0.02, step, Keep::Nothing).0).sum::<f64>() / 40.0;
+    assert!((mean - plain).abs() < 0.05 * plain.abs(), "{mean} around {plain}");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 
 use super::adapted::{LayerAdapters, Linear, Slots};
 use super::weights::Layer;
-use super::{Base, Workspace};
+use super::{Base, Dropout, Workspace};
 use crate::kernels::attention::{self, Heads};
 use crate::kernels::linear::{self, Frozen};
 use crate::kernels::matmul::{Mat, Out};
@@ -50,13 +50,21 @@ pub(crate) struct Block<'a> {
     layer: &'a Layer,
     adapters: Option<&'a LayerAdapters<'a>>,
     heads: Heads,
+    /// What a training pass drops, and the block's number.
+    dropout: Option<(&'a Dropout, usize)>,
 }
 
 impl<'a> Block<'a> {
     pub(crate) fn new(base: &'a Base, index: usize, adapters: Option<&'a LayerAdapters<'a>>) -> Self {
         let c = &base.config;
         let heads = Heads { heads: c.heads, kv_heads: c.kv_heads, dim: c.head_dim };
-        Self { base, layer: &base.layers[index], adapters, heads }
+        Self { base, layer: &base.layers[index], adapters, heads, dropout: None }
+    }
+
+    /// The same block, with dropout on what it adds to the residual stream.
+    pub(crate) fn dropping(mut self, dropout: Option<&'a Dropout>, index: usize) -> Self {
+        self.dropout = dropout.map(|d| (d, index));
+        self
     }
 
     /// The block's output, `(tokens, hidden)`, and what it computed on the way. `attend` gets q, k, v of the new rows and
@@ -126,11 +134,23 @@ impl<'a> Block<'a> {
     }
 
     fn linear(&self, which: Linear, x: &[f32], out: Out, y: &mut [f32], acts: &mut Acts, ws: &mut Workspace) {
+        if let (Out::Add, Some((dropout, index))) = (out, self.dropout_on(which)) {
+            let mut branch = ws.take(y.len());
+            self.linear(which, x, Out::Set, &mut branch, acts, ws);
+            dropout.apply(index, which as usize, &mut branch);
+            y.iter_mut().zip(&branch).for_each(|(y, b)| *y += b);
+            return ws.give(branch);
+        }
         let (frozen, adapters) = (self.frozen(which), self.adapters.and_then(|a| a.of(which)));
         let rows = x.len() / frozen.ins;
         let mut low = ws.take(adapters.map_or(0, |a| rows * a.low_dim()));
         linear::forward(frozen, adapters, x, out, y, &mut low);
         acts.low[which as usize] = low;
+    }
+
+    /// The dropout of a linear that ends on the residual stream.
+    fn dropout_on(&self, which: Linear) -> Option<(&'a Dropout, usize)> {
+        self.dropout.filter(|_| matches!(which, Linear::O | Linear::Down))
     }
 
     fn frozen(&self, which: Linear) -> Frozen<'a, f32> {
@@ -214,6 +234,13 @@ impl<'a> Block<'a> {
     ) {
         let frozen = self.frozen(which);
         let low = &low[which as usize];
+        let dropped = self.dropout_on(which).map(|(dropout, index)| {
+            let mut dropped = ws.take(dy.len());
+            dropped.copy_from_slice(dy);
+            dropout.apply(index, which as usize, &mut dropped);
+            dropped
+        });
+        let dy = dropped.as_deref().unwrap_or(dy);
         let mut d_low = ws.take(low.len());
         let adapters = self.adapters.and_then(|a| a.of(which).map(|on| (on, a.grads(which, slots))));
         let on = adapters.map(|(on, mut grads)| {
@@ -223,6 +250,7 @@ impl<'a> Block<'a> {
         if let Some(dx) = dx {
             linear::backward_input(frozen, on, &d_low, dy, dx);
         }
+        ws.give(dropped.unwrap_or_default());
         ws.give(d_low);
     }
 }

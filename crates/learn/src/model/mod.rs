@@ -4,13 +4,15 @@ mod adapted;
 mod batch;
 mod block;
 mod config;
+mod dropout;
 mod pass;
 mod weights;
 mod workspace;
 
 pub use batch::Batch;
 pub use config::{ModelConfig, RopeScaling};
-pub use pass::{Keep, backward, forward};
+pub use dropout::Dropout;
+pub use pass::{Keep, backward, forward, forward_dropping};
 pub use weights::Base;
 pub use workspace::Workspace;
 

@@ -3,7 +3,7 @@
 use super::adapted::{ModelAdapters, resolve};
 use super::block::Block;
 use super::workspace::{Saved, Trace};
-use super::{Base, Batch, Workspace};
+use super::{Base, Batch, Dropout, Workspace};
 use crate::kernels::attention::{self, Heads};
 use crate::kernels::norm;
 use crate::{Adapter, LearnError, Params};
@@ -30,6 +30,21 @@ pub fn forward(
     keep: Keep,
     ws: &mut Workspace,
 ) -> Result<Vec<f32>, LearnError> {
+    forward_dropping(base, adapter, batch, None, keep, ws)
+}
+
+/// [`forward`], with dropout on the residual branches: for training passes.
+///
+/// # Errors
+/// As [`forward`].
+pub fn forward_dropping(
+    base: &Base,
+    adapter: Option<&Adapter>,
+    batch: &Batch,
+    dropout: Option<Dropout>,
+    keep: Keep,
+    ws: &mut Workspace,
+) -> Result<Vec<f32>, LearnError> {
     check(base, batch)?;
     let adapters = resolve(&base.config, adapter)?;
     let positions = batch.positions();
@@ -40,7 +55,7 @@ pub fn forward(
     let mut blocks = Vec::with_capacity(base.config.layers - first);
     let mut x = embed(base, &batch.tokens, ws);
     for (index, adapters) in adapters.iter().enumerate() {
-        let block = Block::new(base, index, adapters.as_ref());
+        let block = Block::new(base, index, adapters.as_ref()).dropping(dropout.as_ref(), index);
         let (y, acts) = block.forward(x, &positions, attend(base, &batch.starts), ws);
         x = y;
         match keep {
@@ -54,7 +69,7 @@ pub fn forward(
     if keep == Keep::Nothing {
         ws.give(x);
     } else {
-        ws.trace = Some(Trace { starts: batch.starts.clone(), first, blocks, last: x });
+        ws.trace = Some(Trace { starts: batch.starts.clone(), first, blocks, last: x, dropout });
     }
     Ok(hidden)
 }
@@ -86,7 +101,7 @@ pub fn backward(
     ws.give(trace.last);
     for (offset, saved) in trace.blocks.into_iter().enumerate().rev() {
         let index = trace.first + offset;
-        let block = Block::new(base, index, adapters[index].as_ref());
+        let block = Block::new(base, index, adapters[index].as_ref()).dropping(trace.dropout.as_ref(), index);
         let acts = match saved {
             Saved::All(acts) => *acts,
             Saved::Input(x) => block.recompute(x, &positions, attend(base, &batch.starts), ws),

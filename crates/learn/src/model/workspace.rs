@@ -1,5 +1,6 @@
 //! Buffers that one step after the other uses again: fresh memory costs a page fault every 4 KiB.
 
+use super::Dropout;
 use super::block::Acts;
 
 /// What a kept forward pass leaves for its backward pass.
@@ -13,6 +14,8 @@ pub(crate) struct Trace {
     pub(crate) blocks: Vec<Saved>,
     /// The input of the final norm, `(tokens, hidden)`.
     pub(crate) last: Vec<f32>,
+    /// What the pass dropped.
+    pub(crate) dropout: Option<Dropout>,
 }
 
 /// What is kept of one block.

@@ -27,6 +27,10 @@ pub struct SftConfig {
     pub weight_decay: f64,
     /// Gradients are scaled down to this global norm. Paper: none stated; 1 is the field's habit.
     pub gradient_norm_max: f64,
+    /// Share of what each block adds to the residual stream that is dropped in training. Paper: 0.2, with all weights trained. Ours
+    /// is 0: an adapter of low rank has few parameters to over-fit with, and the frozen weights around it were trained without
+    /// dropout and can't make up for it.
+    pub dropout: f32,
     /// Longer prompts are skipped, and counted in `data/skipped`.
     pub prompt_tokens_max: usize,
     /// Longer answers are cut, and counted in `data/truncated`.
@@ -57,6 +61,7 @@ impl Default for SftConfig {
             warmup_steps: 0,
             weight_decay: 0.0,
             gradient_norm_max: 1.0,
+            dropout: 0.0,
             prompt_tokens_max: 512,
             answer_tokens_max: 512,
             micro_batch_tokens: 1024,
@@ -146,6 +151,15 @@ fn positive(settings: &[(&str, f64)]) -> Result<(), LearnError> {
     }
 }
 
+/// `Err` where a setting is outside of its range, whose upper end doesn't belong to it.
+fn within(name: &str, value: f64, range: std::ops::Range<f64>) -> Result<(), LearnError> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    let reason = format!("is {value}, must be at least {} and below {}", range.start, range.end);
+    Err(LearnError::BadConfig { name: name.to_owned(), reason })
+}
+
 impl SftConfig {
     /// Refuses values that can't train.
     ///
@@ -161,7 +175,8 @@ impl SftConfig {
             ("answer_tokens_max", self.answer_tokens_max as f64),
             ("lora_r", self.lora_r as f64),
             ("checkpoint_steps", self.checkpoint_steps as f64),
-        ])
+        ])?;
+        within("dropout", f64::from(self.dropout), 0.0..1.0)
     }
 }
 
@@ -203,6 +218,8 @@ mod tests {
         assert!(bad.to_string().contains("temperature"), "{bad}");
         assert!(RewardConfig { learning_rate: f64::NAN, ..RewardConfig::default() }.check().is_err());
         assert!(SftConfig { epochs: 0, ..SftConfig::default() }.check().is_err());
+        let all = SftConfig { dropout: 1.0, ..SftConfig::default() }.check().expect_err("drops everything");
+        assert!(all.to_string().contains("dropout"), "{all}");
         assert!(PpoConfig { kl_coef: -1.0, ..PpoConfig::default() }.check().is_err());
     }
 }

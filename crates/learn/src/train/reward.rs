@@ -3,7 +3,7 @@
 
 use super::data::{Encoder, Limits, Sequence};
 use super::roles::{Normalisation, head_weight, last_rows, raw_scores};
-use super::supervised::{self, LOSS, Objective, Plan};
+use super::supervised::{self, LOSS, Objective, Plan, Step};
 use super::{Context, Outcome, RewardConfig, finish, fresh_adapter, identity};
 use crate::checkpoint::Checkpoints;
 use crate::gae::mean_variance;
@@ -183,7 +183,7 @@ impl Objective for Preference<'_> {
         &self,
         adapter: &Adapter,
         micro: &[usize],
-        batch: &[usize],
+        step: Step<'_>,
         ws: &mut Workspace,
         grads: &mut Params,
     ) -> Result<BTreeMap<&'static str, f64>, LearnError> {
@@ -195,14 +195,14 @@ impl Objective for Preference<'_> {
         let scores = head::scores(&hidden, &rows, weight);
         let mut total = Total::default();
         for &i in micro {
-            total.add(&self.groups[i], &scores[total.d_scores.len()..], batch.len() as f64);
+            total.add(&self.groups[i], &scores[total.d_scores.len()..], step.batch.len() as f64);
         }
         let mut d_hidden = vec![0.0; hidden.len()];
         let d_weight = grads.get_mut(SCORE_WEIGHT).map(|p| p.data.as_mut_slice()).unwrap_or_default();
         head::scores_backward(&hidden, &rows, weight, &total.d_scores, &mut d_hidden, d_weight);
         ws.give(hidden);
         backward(self.base, adapter, &packed, ws, &d_hidden, grads)?;
-        let pairs_batch: usize = batch.iter().map(|&i| self.groups[i].pairs.len()).sum();
+        let pairs_batch: usize = step.batch.iter().map(|&i| self.groups[i].pairs.len()).sum();
         Ok([(LOSS, total.loss), ("accuracy", total.correct / pairs_batch as f64)].into())
     }
 

@@ -2,11 +2,11 @@
 
 use super::data::{Encoder, Limits, Misfits, Sequence};
 use super::roles::response_rows;
-use super::supervised::{self, LOSS, Objective, Plan};
+use super::supervised::{self, LOSS, Objective, Plan, Step};
 use super::{Context, Outcome, SftConfig, finish, fresh_adapter, identity, roles};
 use crate::checkpoint::Checkpoints;
 use crate::lora::Adapter;
-use crate::model::{Base, Batch, Workspace, backward, forward};
+use crate::model::{Base, Batch, Dropout, Workspace, backward, forward_dropping};
 use crate::params::Params;
 use crate::{LearnError, head, losses};
 use hone_domain::{DataSet, Demonstration};
@@ -39,13 +39,14 @@ pub fn train(
     };
     let checkpoints = Checkpoints::new(ctx.run_dir, identity("sft", config, data, &[init], ctx)?);
     let sizes = sequences.iter().map(|s| s.tokens.len()).collect();
-    let recompute = config.recompute;
     let objective = Imitation {
         base: ctx.base,
         sequences,
         sizes,
         held_out,
-        recompute,
+        recompute: config.recompute,
+        dropout: config.dropout,
+        seed: ctx.seed,
         micro_batch_tokens: config.micro_batch_tokens,
     };
     let mut metrics = supervised::train(&objective, &plan(config), &mut adapter, checkpoints, ctx)?;
@@ -97,6 +98,8 @@ struct Imitation<'a> {
     sizes: Vec<usize>,
     held_out: Vec<Sequence>,
     recompute: bool,
+    dropout: f32,
+    seed: u64,
     micro_batch_tokens: usize,
 }
 
@@ -109,15 +112,16 @@ impl Objective for Imitation<'_> {
         &self,
         adapter: &Adapter,
         micro: &[usize],
-        batch: &[usize],
+        step: Step<'_>,
         ws: &mut Workspace,
         grads: &mut Params,
     ) -> Result<BTreeMap<&'static str, f64>, LearnError> {
         let members: Vec<&Sequence> = micro.iter().map(|&i| &self.sequences[i]).collect();
         let packed = Batch::pack(&members);
         let (rows, targets) = response_rows(&packed, &members);
-        let response_tokens: usize = batch.iter().map(|&i| self.sequences[i].response_len()).sum();
-        let hidden = forward(self.base, Some(adapter), &packed, super::keep(self.recompute), ws)?;
+        let response_tokens: usize = step.batch.iter().map(|&i| self.sequences[i].response_len()).sum();
+        let dropout = (self.dropout > 0.0).then(|| Dropout::new(self.dropout, self.seed, step.number, &packed, micro));
+        let hidden = forward_dropping(self.base, Some(adapter), &packed, dropout, super::keep(self.recompute), ws)?;
         let (said, slope) = head::selected_logprobs_with_slope(self.base, &hidden, &rows, &targets, 1.0);
         let logprobs: Vec<f64> = said.logprob.iter().map(|&x| f64::from(x)).collect();
         let loss = losses::cross_entropy(&logprobs, response_tokens as f64);

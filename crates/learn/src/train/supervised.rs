@@ -24,13 +24,20 @@ pub(crate) trait Objective {
         &self,
         adapter: &Adapter,
         micro: &[usize],
-        batch: &[usize],
+        step: Step<'_>,
         ws: &mut Workspace,
         grads: &mut Params,
     ) -> Result<BTreeMap<&'static str, f64>, LearnError>;
 
     /// Figures on held-out data, empty where there is none.
     fn held_out(&self, adapter: &Adapter, ws: &mut Workspace) -> Result<BTreeMap<String, f64>, LearnError>;
+}
+
+/// An optimiser step: its number from 0, and the examples in it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Step<'a> {
+    pub(crate) number: usize,
+    pub(crate) batch: &'a [usize],
 }
 
 /// The name of the loss among an objective's figures.
@@ -154,7 +161,8 @@ impl<'r, 'c> Run<'r, 'c> {
                 self.save()?;
                 return Err(LearnError::Stopped);
             }
-            let shares = objective.micro_batch(self.adapter, &micro, batch, ws, grads)?;
+            let step = Step { number: self.step, batch };
+            let shares = objective.micro_batch(self.adapter, &micro, step, ws, grads)?;
             shares.into_iter().for_each(|(name, share)| *figures.entry(name.to_owned()).or_default() += share);
         }
         match figures.get(LOSS) {

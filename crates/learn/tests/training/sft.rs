@@ -47,6 +47,27 @@ fn a_stopped_run_goes_on_to_the_same_bytes() {
 }
 
 #[test]
+fn dropout_is_off_in_evaluation_and_goes_on_with_the_same_masks() {
+    let (world, data) = (World::new(), data(0));
+    let dropping = SftConfig { dropout: 0.2, recompute: true, ..config() };
+    let train = |name: &str, config: &SftConfig, resume, stop_at| {
+        world.run(name, resume, stop_at, |ctx| sft::train(config, &data, None, ctx)).0
+    };
+    let whole = train("whole", &dropping, false, None).expect("trains");
+    assert!(whole.metrics["evaluate/loss"] < 1.5, "it learns all the same: {:?}", whole.metrics);
+    train("parts", &dropping, false, Some(5)).expect_err("stopped");
+    assert_eq!(train("parts", &dropping, true, None).expect("goes on").sha256, whole.sha256);
+    // A step that changes nothing: what is evaluated is the fresh adapter, with the dropout off.
+    let still = |dropout| {
+        let still = SftConfig { dropout, learning_rate: 1e-30, epochs: 1, ..config() };
+        train("still", &still, false, None).expect("trains").metrics
+    };
+    let (with, without) = (still(0.2), still(0.0));
+    assert_eq!(with["evaluate/loss"], without["evaluate/loss"]);
+    assert_ne!(with["loss"], without["loss"]);
+}
+
+#[test]
 fn a_checkpoint_of_other_settings_is_refused() {
     let (world, data) = (World::new(), data(0));
     world.run("run", false, Some(3), |ctx| sft::train(&config(), &data, None, ctx)).0.expect_err("stopped");
