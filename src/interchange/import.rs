@@ -108,7 +108,8 @@ pub fn import(store: &Store, files: &[PathBuf], skip_bad: bool) -> Result<Report
 fn store_row(tx: &rusqlite::Connection, row: Row, labeler: String, report: &mut Report) -> Result<(), StoreError> {
     let (new, count) = match row {
         Row::Ranking { messages, candidates, ranking } => {
-            let new = imports::ranking(tx, &RankedPrompt { messages, candidates, ranking, labeler })?;
+            let new =
+                imports::ranking(tx, &RankedPrompt { messages, candidates, ranking, quality: Vec::new(), labeler })?;
             (new, &mut report.rankings)
         }
         Row::Demonstration { messages, ideal } => {

@@ -310,6 +310,7 @@ mod tests {
             messages: vec![Message::user(prompt)],
             candidates: ranks.iter().map(ToString::to_string).collect(),
             ranking: Ranking::from_ranks(ranks).expect("ranks"),
+            quality: Vec::new(),
             labeler: sender.to_owned(),
         };
         from(sender, false, item)

@@ -88,6 +88,7 @@ mod tests {
             messages: vec![Message::user(format!("question {n}"))],
             candidates: vec!["a".into(), "b".into()],
             ranking: Ranking::from_ranks(&[0, 1]).expect("ranks"),
+            quality: Vec::new(),
             labeler: imports::labeler(c, "ada")?,
         };
         imports::ranking(c, &ranked).map(|_| ())

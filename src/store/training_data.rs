@@ -2,7 +2,8 @@
 //! Left out: answers that nobody could rank, comparisons without a ranking, and chats that their owner deleted.
 
 use super::StoreError;
-use super::columns::json;
+use super::columns::{json, json_or_null};
+use super::rankings::Labels;
 use hone_domain::{Demonstration, Message, RankedPrompt, Ranking};
 use rusqlite::{Connection, Row};
 
@@ -34,7 +35,10 @@ pub struct Stored<T> {
 pub fn rankings(c: &Connection) -> Result<Vec<Stored<RankedPrompt>>, StoreError> {
     let sql = "select u.id, u.name, u.role, co.source, co.messages_json, co.id, r.ranks_json, r.user_id,
                       (select json_group_array(content) from
-                         (select content from completions where comparison_id = co.id order by position))
+                         (select content from completions where comparison_id = co.id order by position)),
+                      r.labels_json,
+                      (select json_group_array(id) from
+                         (select id from completions where comparison_id = co.id order by position))
                from rankings r join comparisons co on co.id = r.comparison_id join users u on u.id = co.user_id
                where r.not_rankable = 0 order by r.created_at, r.comparison_id";
     let mut rows = c.prepare(sql)?;
@@ -46,10 +50,17 @@ pub fn rankings(c: &Connection) -> Result<Vec<Stored<RankedPrompt>>, StoreError>
         let id: String = row.get(5)?;
         let ranking =
             ranking.ok_or_else(|| StoreError::Conflict(format!("the stored ranking of comparison {id} is damaged")))?;
-        let item = RankedPrompt { messages: json(row, 4)?, candidates, ranking, labeler: row.get(7)? };
+        let quality = quality(&json_or_null(row, 9)?.unwrap_or_default(), &json::<Vec<String>>(row, 10)?);
+        let item = RankedPrompt { messages: json(row, 4)?, candidates, ranking, quality, labeler: row.get(7)? };
         all.push(Stored { origin: origin(row)?, item });
     }
     Ok(all)
+}
+
+/// The labeler's marks in the candidates' order; empty where no candidate has one.
+fn quality(labels: &Labels, candidates: &[String]) -> Vec<Option<u8>> {
+    let marks: Vec<Option<u8>> = candidates.iter().map(|id| labels.get(id)?.overall).collect();
+    if marks.iter().any(Option::is_some) { marks } else { Vec::new() }
 }
 
 /// Every demonstration, oldest first.

@@ -23,6 +23,9 @@ pub struct RankedPrompt {
     pub candidates: Vec<String>,
     /// Their tiers, 0 = best.
     pub ranking: Ranking,
+    /// Overall quality of each answer by the labeler, 1 (worst) to 7 (best), where one was given; empty where none was.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub quality: Vec<Option<u8>>,
     /// Who ranked (for splits by user).
     pub labeler: String,
 }

@@ -12,7 +12,7 @@ use std::path::Path;
 /// The linears of a block that can carry an adapter, in the order in which parameters are kept.
 pub const TARGETS: [&str; 7] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
 
-/// The name of the scalar head's weight, `[1, hidden]`.
+/// The name of the scalar head's weight, `[1, hidden]`; of an ensemble's n heads `[n, hidden]`.
 pub const SCORE_WEIGHT: &str = "score.weight";
 
 /// PEFT writes `modules_to_save` under this prefix; read as well as the plain name.
@@ -125,7 +125,7 @@ impl Adapter {
         Ok(Self { config, params })
     }
 
-    /// The scalar head's weight, `(hidden,)`, when there is one.
+    /// The scalar head's weight, `(hidden,)`, or that of n heads, `(n, hidden)`, when there is one.
     pub fn score_weight(&self) -> Option<&[f32]> {
         self.params.get(SCORE_WEIGHT).map(|p| p.data.as_slice())
     }
@@ -167,7 +167,9 @@ impl Adapter {
                 }
             }
         }
-        taken += usize::from(take(SCORE_WEIGHT.to_owned(), vec![1, model.hidden])?);
+        let score = tensors.tensor(SCORE_WEIGHT).or_else(|_| tensors.tensor(&format!("{PEFT_PREFIX}{SCORE_WEIGHT}")));
+        let heads = score.ok().and_then(|view| view.shape().first().copied()).unwrap_or_default().max(1);
+        taken += usize::from(take(SCORE_WEIGHT.to_owned(), vec![heads, model.hidden])?);
         if taken != tensors.len() {
             let is_strange = |name: &&str| {
                 let plain = name.strip_prefix(PEFT_PREFIX).unwrap_or(name);

@@ -47,14 +47,27 @@ pub fn cross_entropy(logprobs: &[f64], normaliser: f64) -> Loss {
 /// `scores` (K); `pairs` of (better, worse) indices into it; gradient (K).
 #[must_use]
 pub fn ranking(scores: &[f64], pairs: &[(usize, usize)]) -> Loss {
+    ranking_with(scores, pairs, &[], 0.0)
+}
+
+/// [`ranking`] with a margin m for each pair (Touvron et al. 2023, arXiv 2307.09288, equation 2) and the conservative loss of
+/// labels that are wrong with probability e (label smoothing; Mitchell 2023, "A note on DPO with noisy preferences"): with
+/// d = r_w - r_l each pair's term is (1 - e) softplus(m - d) + e softplus(m + d), the mean over both ways round that the label may be;
+/// its derivative by d is -(1 - e) sigma(m - d) + e sigma(m + d).
+///
+/// # Shapes
+/// As [`ranking`]; `margins` (pairs), none are zeros.
+#[must_use]
+pub fn ranking_with(scores: &[f64], pairs: &[(usize, usize)], margins: &[f64], smoothing: f64) -> Loss {
     let k = scores.len() as f64;
     let weight = 2.0 / (k * (k - 1.0)).max(1.0);
     let mut loss = Loss { value: 0.0, grad: vec![0.0; scores.len()] };
-    for &(better, worse) in pairs {
-        let behind = scores[worse] - scores[better];
-        loss.value += weight * softplus(behind);
-        loss.grad[better] -= weight * sigmoid(behind);
-        loss.grad[worse] += weight * sigmoid(behind);
+    for (i, &(better, worse)) in pairs.iter().enumerate() {
+        let (ahead, margin) = (scores[better] - scores[worse], margins.get(i).copied().unwrap_or_default());
+        loss.value += weight * ((1.0 - smoothing) * softplus(margin - ahead) + smoothing * softplus(margin + ahead));
+        let slope = -(1.0 - smoothing) * sigmoid(margin - ahead) + smoothing * sigmoid(margin + ahead);
+        loss.grad[better] += weight * slope;
+        loss.grad[worse] -= weight * slope;
     }
     loss
 }
@@ -186,6 +199,9 @@ mod tests {
         let scores = [0.3, -1.2, 2.0, 0.1];
         let pairs = [(0, 1), (2, 1), (2, 3), (0, 3), (1, 3)];
         check(&scores, &ranking(&scores, &pairs).grad, |s| ranking(s, &pairs).value);
+        let margins = [0.0, 1.0, 0.5, 0.2, 0.9];
+        let doubted = |s: &[f64]| ranking_with(s, &pairs, &margins, 0.1);
+        check(&scores, &doubted(&scores).grad, |s| doubted(s).value);
 
         let old = [-1.0, -0.5, -2.0, -1.0];
         let adv = [1.0, -2.0, 0.5, -1.0];
@@ -219,6 +235,20 @@ mod tests {
         let loss = ranking(&[1.0, 5.0], &[]);
         assert_eq!((loss.value, loss.grad), (0.0, vec![0.0, 0.0]));
         assert_eq!(pairs_correct(&[1.0, 1.0, 0.0], &[(0, 1), (0, 2)]), 1.5);
+    }
+
+    #[test]
+    fn a_margin_asks_for_more_and_doubt_for_less() {
+        let slope =
+            |ahead: f64, margin: f64, doubt: f64| ranking_with(&[ahead, 0.0], &[(0, 1)], &[margin], doubt).grad[0];
+        assert!(slope(1.0, 1.0, 0.0) < slope(1.0, 0.0, 0.0) && slope(1.0, 0.0, 0.0) < 0.0, "downhill is further apart");
+        // With doubt e the best distance is log((1 - e) / e), and beyond it the two are drawn together again.
+        let best = (0.9f64 / 0.1).ln();
+        assert!(
+            slope(best, 0.0, 0.1).abs() < 1e-12
+                && slope(best + 1.0, 0.0, 0.1) > 0.0
+                && slope(best - 1.0, 0.0, 0.1) < 0.0
+        );
     }
 
     #[test]

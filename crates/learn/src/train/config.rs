@@ -75,6 +75,19 @@ impl Default for SftConfig {
     }
 }
 
+/// How the heads of an ensemble become one score (Coste et al. 2023, arXiv 2310.02743).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scoring {
+    /// Their mean.
+    #[default]
+    Mean,
+    /// The lowest of them: worst-case optimisation.
+    Worst,
+    /// Their mean less a coefficient times their variance: uncertainty-weighted optimisation.
+    MeanMinusVariance,
+}
+
 /// Settings of the reward model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -93,6 +106,19 @@ pub struct RewardConfig {
     pub weight_decay: f64,
     /// Gradients are scaled down to this global norm.
     pub gradient_norm_max: f64,
+    /// Probability that a label is wrong, for the conservative loss. Paper: none. Below 0.5.
+    pub label_smoothing: f64,
+    /// Margin of a pair that is as far apart as can be, in units of raw score; the others' are in proportion. How far is told by the
+    /// labeler's quality marks where both answers have one (of 6 points), else by the tiers between them: neighbours get no margin.
+    /// Paper: 0. Llama 2 (arXiv 2307.09288): 1 or 3 for "significantly better", 0 for "negligibly better".
+    pub margin_max: f64,
+    /// Scalar heads on the one adapter, each with its own random start and its own bootstrap sample of the prompts. Paper: 1. Coste et
+    /// al. 2023: 4 or 5 whole models. Heads cost nothing; but they share the adapter, so they differ less than models.
+    pub ensemble_heads: usize,
+    /// How several heads become one score.
+    pub ensemble_scoring: Scoring,
+    /// Of `mean_minus_variance`: taken off per unit of the heads' variance on a text, where each head has variance 1 over texts.
+    pub ensemble_variance_coef: f64,
     /// Rankings with longer prompts are skipped, and counted in `data/skipped`.
     pub prompt_tokens_max: usize,
     /// Longer answers are cut (the end token stays), and counted in `data/truncated`.
@@ -123,6 +149,11 @@ impl Default for RewardConfig {
             warmup_steps: 0,
             weight_decay: 0.0,
             gradient_norm_max: 1.0,
+            label_smoothing: 0.0,
+            margin_max: 0.0,
+            ensemble_heads: 1,
+            ensemble_scoring: Scoring::Mean,
+            ensemble_variance_coef: 0.5,
             prompt_tokens_max: 512,
             answer_tokens_max: 256,
             micro_batch_tokens: 1024,
@@ -195,7 +226,11 @@ impl RewardConfig {
             ("answer_tokens_max", self.answer_tokens_max as f64),
             ("lora_r", self.lora_r as f64),
             ("checkpoint_steps", self.checkpoint_steps as f64),
-        ])
+            ("ensemble_heads", self.ensemble_heads as f64),
+        ])?;
+        within("label_smoothing", self.label_smoothing, 0.0..0.5)?;
+        within("margin_max", self.margin_max, 0.0..f64::INFINITY)?;
+        within("ensemble_variance_coef", self.ensemble_variance_coef, 0.0..f64::INFINITY)
     }
 }
 
@@ -216,6 +251,8 @@ mod tests {
         assert!(PpoConfig::default().check().is_ok());
         let bad = PpoConfig { temperature: 0.0, ..PpoConfig::default() }.check().expect_err("zero");
         assert!(bad.to_string().contains("temperature"), "{bad}");
+        assert!(RewardConfig { label_smoothing: 0.5, ..RewardConfig::default() }.check().is_err());
+        assert!(RewardConfig { ensemble_heads: 0, ..RewardConfig::default() }.check().is_err());
         assert!(RewardConfig { learning_rate: f64::NAN, ..RewardConfig::default() }.check().is_err());
         assert!(SftConfig { epochs: 0, ..SftConfig::default() }.check().is_err());
         let all = SftConfig { dropout: 1.0, ..SftConfig::default() }.check().expect_err("drops everything");

@@ -1,10 +1,14 @@
 //! The three trainers: supervised fine-tuning, reward model, PPO. What they share is here: what a trainer is given, what it
 //! reports, what it leaves behind. A trainer's loop reads top to bottom; the maths is in `losses` and `gae`.
 
+mod agreement;
+mod calibration;
 pub mod config;
 pub(crate) mod data;
 pub mod ppo;
 pub mod reward;
+mod reward_model;
+mod reward_report;
 pub(crate) mod roles;
 pub mod sft;
 mod supervised;

@@ -1,14 +1,12 @@
-//! The forward passes that the trainers need, in micro-batches: log-probs and values of responses, scores of whole texts, and the
-//! reward model with its normalisation. Every role is an adapter (or none) on the one frozen base.
+//! The forward passes that the trainers need, in micro-batches: log-probs and values of responses, scores of whole texts.
+//! Every role is an adapter (or none) on the one frozen base.
 
 use super::data::{Sequence, micro_batches};
+pub(crate) use super::reward_model::RewardModel;
 use crate::LearnError;
-use crate::files::write_atomic;
 use crate::head;
 use crate::lora::Adapter;
 use crate::model::{Base, Batch, Keep, Workspace, forward};
-use serde::{Deserialize, Serialize};
-use std::path::Path;
 
 /// The rows of a packed batch that predict response tokens: the row before each of them. For a value function the same rows are the
 /// states in which those tokens were chosen.
@@ -81,7 +79,7 @@ pub(crate) fn logprobs(
     })
 }
 
-/// The scalar head of an adapter that must have one.
+/// The scalar head of an adapter that must have one, or its several heads, `(heads, hidden)`.
 pub(crate) fn head_weight(adapter: &Adapter) -> Result<&[f32], LearnError> {
     adapter.score_weight().ok_or_else(|| LearnError::BadAdapter {
         path: "score.weight".into(),
@@ -107,100 +105,25 @@ pub(crate) fn values(
     })
 }
 
-/// The raw score of each sequence, read at its last token.
-pub(crate) fn raw_scores(
+/// The raw scores of each sequence, read at its last token: `(sequences, heads)`.
+pub(crate) fn head_scores(
     base: &Base,
     adapter: &Adapter,
     sequences: &[Sequence],
     budget: usize,
     ws: &mut Workspace,
-) -> Result<Vec<f64>, LearnError> {
-    let weight = head_weight(adapter)?;
+) -> Result<Vec<Vec<f64>>, LearnError> {
+    let weights = head_weight(adapter)?;
     grouped(sequences, budget, |batch, _| {
         let hidden = forward(base, Some(adapter), batch, Keep::Nothing, ws)?;
-        let scores = head::scores(&hidden, &last_rows(batch), weight);
-        ws.give(hidden);
-        Ok(scores.into_iter().map(f64::from).collect())
-    })
-}
-
-/// Raw scores become rewards of mean 0 and deviation 1: (score - mean) / std. The ranking loss fixes scores only up to a constant,
-/// and their spread grows with training; the KL coefficient means something only on a fixed scale.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Normalisation {
-    /// Mean raw score.
-    pub(crate) mean: f64,
-    /// Its standard deviation, never 0.
-    pub(crate) std: f64,
-    /// What the mean was taken over: demonstrations (Ouyang et al. 2022: they score mean 0) or candidates.
-    pub(crate) mean_over: String,
-}
-
-/// Its file beside the adapter's.
-const NORMALISATION: &str = "reward.json";
-
-impl Normalisation {
-    /// A raw score as a reward.
-    pub(crate) fn apply(&self, raw: f64) -> f64 {
-        (raw - self.mean) / self.std
-    }
-
-    pub(crate) fn save(&self, dir: &Path) -> Result<(), LearnError> {
-        let path = dir.join(NORMALISATION);
-        let json = serde_json::to_vec_pretty(self)
-            .map_err(|e| LearnError::BadAdapter { path: path.clone(), reason: e.to_string() })?;
-        write_atomic(&path, &json)
-    }
-
-    fn load(dir: &Path) -> Result<Self, LearnError> {
-        let path = dir.join(NORMALISATION);
-        let text = std::fs::read(&path).map_err(LearnError::io(&path))?;
-        let bad = |reason: String| LearnError::BadAdapter { path: path.clone(), reason };
-        let it: Self = serde_json::from_slice(&text).map_err(|e| bad(format!("{e}; train the reward model again")))?;
-        if it.std > 0.0 && it.std.is_finite() && it.mean.is_finite() {
-            Ok(it)
-        } else {
-            Err(bad("its mean and std must be finite and std above 0; train the reward model again".into()))
+        let (rows, mut each) = (last_rows(batch), vec![Vec::new(); batch.sequences()]);
+        for weight in weights.chunks_exact(base.config().hidden) {
+            let scores = head::scores(&hidden, &rows, weight);
+            each.iter_mut().zip(scores).for_each(|(all, score)| all.push(f64::from(score)));
         }
-    }
-}
-
-/// A trained reward model.
-#[derive(Debug, Clone)]
-pub(crate) struct RewardModel {
-    /// LoRA and scalar head.
-    pub(crate) adapter: Adapter,
-    /// From raw scores to rewards.
-    pub(crate) normalisation: Normalisation,
-}
-
-impl RewardModel {
-    /// Reads the artifact of a reward run; refuses a folder that isn't a reward model of this base.
-    pub(crate) fn load(dir: &Path, base: &Base) -> Result<Self, LearnError> {
-        let adapter = Adapter::load(dir, base.config())?;
-        head_weight(&adapter)?;
-        Ok(Self { adapter, normalisation: Normalisation::load(dir)? })
-    }
-
-    /// Rewards of whole texts. A response that doesn't end with an end token gets one for the reading: scores are only trained there.
-    pub(crate) fn rewards(
-        &self,
-        base: &Base,
-        sequences: &[Sequence],
-        eos_ids: &[u32],
-        budget: usize,
-        ws: &mut Workspace,
-    ) -> Result<Vec<f64>, LearnError> {
-        let closed = |s: &Sequence| {
-            let mut s = s.clone();
-            let ended = s.response_len() > 0 && s.tokens.last().is_some_and(|t| eos_ids.contains(t));
-            s.tokens.extend(eos_ids.first().filter(|_| !ended));
-            s
-        };
-        let closed: Vec<Sequence> = sequences.iter().map(closed).collect();
-        let raw = raw_scores(base, &self.adapter, &closed, budget, ws)?;
-        Ok(raw.into_iter().map(|r| self.normalisation.apply(r)).collect())
-    }
+        ws.give(hidden);
+        Ok(each)
+    })
 }
 
 #[cfg(test)]

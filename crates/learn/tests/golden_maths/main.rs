@@ -56,6 +56,17 @@ fn ranking_with_and_without_ties() {
 }
 
 #[test]
+fn ranking_with_margins_and_label_smoothing() {
+    for (i, g) in golden()["doubted_ranking"].as_array().expect("cases").iter().enumerate() {
+        let ranks: Vec<u32> = list(&g["ranks"]).iter().map(|&r| r as u32).collect();
+        let pairs = Ranking::from_ranks(&ranks).expect("a ranking").pairs();
+        let loss = losses::ranking_with(&list(&g["scores"]), &pairs, &list(&g["margins"]), number(&g["smoothing"]));
+        close(&[loss.value], &[number(&g["value"])], 1e-14, &format!("case {i} loss"));
+        close(&loss.grad, &list(&g["grad"]), 1e-14, &format!("case {i} gradient"));
+    }
+}
+
+#[test]
 fn clipped_objective() {
     let g = &golden()["policy"];
     let new = list(&g["new"]);

@@ -48,6 +48,21 @@ def ranking_cases():
     return cases
 
 
+def doubted_ranking_cases():
+    """Margins of Llama 2 and label smoothing: the expectation over a label that is wrong with probability e."""
+    cases = []
+    for ranks, smoothing in (([0, 1], 0.1), ([2, 0, 1, 3], 0.0), ([0, 1, 1, 2, 0], 0.2)):
+        scores = torch.linspace(-2.0, 2.5, len(ranks)).flip(0).sin().mul(3).requires_grad_()
+        pairs = [(w, l) for w in range(len(ranks)) for l in range(len(ranks)) if ranks[w] < ranks[l]]
+        margins = [0.3 * (ranks[l] - ranks[w]) for w, l in pairs]
+        log = torch.nn.functional.logsigmoid
+        ahead = [scores[w] - scores[l] for w, l in pairs]
+        terms = [(1 - smoothing) * log(d - m) + smoothing * log(-d - m) for d, m in zip(ahead, margins)]
+        loss = -torch.stack(terms).sum() / math.comb(len(ranks), 2)
+        cases.append({"scores": numbers(scores), "ranks": ranks, "margins": margins, "smoothing": smoothing, **with_grad(loss, scores)})
+    return cases
+
+
 def ppo_case():
     n, clip = 24, 0.2
     old = -torch.rand(n) * 3
@@ -128,6 +143,7 @@ def schedule_case():
 policy, critic = ppo_case()
 golden = {
     "torch": torch.__version__, "softplus": softplus_cases(), "cross_entropy": cross_entropy_case(), "ranking": ranking_cases(),
+    "doubted_ranking": doubted_ranking_cases(),
     "policy": policy, "value": critic, "gae": gae_case(), "adamw": adamw_case(), "schedule": schedule_case(),
 }
 print(json.dumps(golden, indent=1))

@@ -4,7 +4,7 @@ use super::PpoInputs;
 use super::state::State;
 use crate::LearnError;
 use crate::checkpoint::Loaded;
-use crate::lora::{Adapter, SCORE_WEIGHT};
+use crate::lora::Adapter;
 use crate::model::Base;
 use crate::optim::{AdamW, clip_global_norm};
 use crate::params::Params;
@@ -36,16 +36,6 @@ pub(super) struct Roles<'a> {
     pub(super) reward: RewardModel,
 }
 
-/// The value function starts as the reward model (Ouyang et al. 2022), rescaled to the rewards that PPO sees.
-fn value_from(reward: &RewardModel) -> (Adapter, f64) {
-    let mut adapter = reward.adapter.clone();
-    let scale = (1.0 / reward.normalisation.std) as f32;
-    if let Some(head) = adapter.params.get_mut(SCORE_WEIGHT) {
-        head.data.iter_mut().for_each(|w| *w *= scale);
-    }
-    (adapter, reward.normalisation.apply(0.0))
-}
-
 /// The policy's adapter without a scalar head, which a policy has no use for.
 fn policy_from(config: &PpoConfig, inputs: &PpoInputs, ctx: &Context<'_>) -> Result<Adapter, LearnError> {
     match &inputs.policy {
@@ -65,7 +55,8 @@ pub(super) fn load_roles<'a>(
     ctx: &Context<'a>,
 ) -> Result<Roles<'a>, LearnError> {
     let reward = RewardModel::load(&inputs.reward, ctx.base)?;
-    let (value, value_offset) = value_from(&reward);
+    // The value function starts as the reward model (Ouyang et al. 2022), rescaled to the rewards that PPO sees.
+    let (value, value_offset) = reward.value_function();
     let reference = inputs.reference.as_deref().map(|d| Adapter::load(d, ctx.base.config())).transpose()?;
     let policy = Learner::new(policy_from(config, inputs, ctx)?);
     let (base, eos_ids) = (ctx.base, ctx.tokenizer.eos_ids());
