@@ -11,8 +11,13 @@ HONE      := $(TARGET)/release/hone
 ENGINE    := --release -p hone --features mistral
 say        = @printf '\033[1m==> %s\033[0m\n'
 
+# The peers of the benchmarks: an interpreter with benches/training/requirements*.txt installed.
+BENCH_PYTHON ?= python3
+BENCH     := python3 benches/training/run.py --python $(BENCH_PYTHON)
+BENCHES   := bench-sft bench-reward bench-rollout bench-ppo bench-curves bench-scaling bench-peak
+
 .DEFAULT_GOAL := help
-.PHONY: help run setup web build binary test test-quick fmt clippy rust engine openai-client web-test e2e deny openapi clean
+.PHONY: $(BENCHES) help run setup web build binary test test-quick fmt clippy rust engine openai-client web-test e2e deny openapi clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -89,6 +94,21 @@ openapi: web/node_modules/.package-lock.json  ## write the API snapshot again, a
 
 deny:  ## licences, duplicates and sources of dependencies (needs cargo-deny)
 	cargo deny check bans licenses sources
+
+bench-sft:  ## SFT steps against torch, as JSON (these: benches/training/README.md)
+	@$(BENCH) sft $(ARGS)
+bench-reward:  ## reward-model steps against torch
+	@$(BENCH) reward $(ARGS)
+bench-rollout:  ## sampling against transformers
+	@$(BENCH) rollout $(ARGS)
+bench-ppo:  ## PPO iterations against TRL
+	@$(BENCH) ppo $(ARGS)
+bench-curves:  ## reward over time against TRL, three seeds (hours)
+	@$(BENCH) curves $(ARGS)
+bench-scaling:  ## time and memory at 1, 2, 4 times batch, length, rank
+	@$(BENCH) scaling $(ARGS)
+bench-peak:  ## each phase's share of the machine's matmul peak
+	@$(BENCH) peak $(ARGS)
 
 clean:  ## remove what was built; keeps your data folder
 	cargo clean
