@@ -14,7 +14,7 @@ say        = @printf '\033[1m==> %s\033[0m\n'
 # The peers of the benchmarks: an interpreter with benches/training/requirements*.txt installed.
 BENCH_PYTHON ?= python3
 BENCH     := python3 benches/training/run.py --python $(BENCH_PYTHON)
-BENCHES   := bench-sft bench-reward bench-rollout bench-ppo bench-curves bench-scaling bench-peak
+BENCHES   := bench-check bench-sft bench-reward bench-rollout bench-ppo bench-curves bench-scaling bench-peak
 
 .DEFAULT_GOAL := help
 .PHONY: $(BENCHES) help run setup web build binary test test-quick fmt clippy rust engine openai-client web-test e2e deny openapi clean
@@ -95,6 +95,8 @@ openapi: web/node_modules/.package-lock.json  ## write the API snapshot again, a
 deny:  ## licences, duplicates and sources of dependencies (needs cargo-deny)
 	cargo deny check bans licenses sources
 
+bench-check:  ## checks of what the benchmarks conclude from their figures
+	python3 benches/training/check.py
 bench-sft:  ## SFT steps against torch, as JSON (these: benches/training/README.md)
 	@$(BENCH) sft $(ARGS)
 bench-reward:  ## reward-model steps against torch

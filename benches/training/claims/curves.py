@@ -8,7 +8,7 @@ import sys
 
 from lib import curve_task
 from lib.machine import describe
-from lib.ppo import RECIPE, SAME_REWARD, check_scores, export, trl_spec
+from lib.ppo import SAME_REWARD, check_scores, export, recipe, size, trl_spec
 from lib.worker import Worker
 
 TARGET = 3.0
@@ -36,8 +36,7 @@ def measure(bench, model, folder):
     exported = export(bench, model, adapter, folder / "reward-trl")
     agreement = check_scores(bench, model, adapter, exported, ids)
     iterations = a.iterations or 12
-    size = {name: RECIPE[name] for name in ("batch_episodes", "max_new_tokens")}
-    config = {**size, **SAME_REWARD, "total_episodes": iterations * RECIPE["batch_episodes"], **a.settings}
+    config = {**size(bench), **SAME_REWARD, "total_episodes": iterations * recipe(bench)["batch_episodes"], **a.settings}
     for seed in range(1, a.seeds + 1):
         hone = {"model": model, "data": data_file, "reward": str(adapter), "seed": seed, "config": config, "free": True}
         one(bench, folder, "hone", [bench.worker, "ppo"], hone, seed, agreement)

@@ -4,7 +4,7 @@ import json
 
 from lib.data import Texts
 from lib.machine import describe
-from lib.ppo import RECIPE, SAME_REWARD, check_scores, export, trl_spec
+from lib.ppo import SAME_REWARD, check_scores, export, recipe, size, trl_spec
 from lib.worker import Worker, alternate, ratio, summary
 
 TARGET, TARGET_MEMORY = 2.0, 0.25
@@ -20,19 +20,19 @@ def run(bench):
     exported = export(bench, bench.model, adapter, bench.cache / "random-reward-trl")
     agreement = check_scores(bench, bench.model, adapter, exported, ids)
 
-    size = {name: RECIPE[name] for name in ("batch_episodes", "max_new_tokens")}
-    episodes = {**size, "total_episodes": iterations * RECIPE["batch_episodes"], "checkpoint_iterations": 1_000_000}
+    batch = recipe(bench)["batch_episodes"]
+    episodes = {**size(bench), "total_episodes": iterations * batch, "checkpoint_iterations": 1_000_000}
     common = {"model": bench.model, "data": data_file, "reward": str(adapter), "seed": 5}
     defaults = {**episodes, **SAME_REWARD, **bench.arguments.settings}
     workers = [
-        Worker("hone_same_recipe", [bench.worker, "ppo"], {**common, "config": {**RECIPE, **defaults}}, bench.threads),
+        Worker("hone_same_recipe", [bench.worker, "ppo"], {**common, "config": {**recipe(bench), **defaults}}, bench.threads),
         Worker("hone_defaults", [bench.worker, "ppo"], {**common, "config": defaults}, bench.threads),
     ]
     cached = bench.cache / "ppo-trl.json"
     if not bench.arguments.cached_peer:
         workers.insert(0, Worker("trl", bench.peer("trl_ppo"), trl_spec(bench, bench.model, exported, ids_file, iterations, 5), bench.threads))
     answers, _ = alternate(workers, measured)
-    sides = {name: side(a) for name, a in answers.items()}
+    sides = {name: side(a, batch) for name, a in answers.items()}
     peer = "measured in this run"
     if bench.arguments.cached_peer:
         stored = json.loads(cached.read_text())
@@ -44,13 +44,13 @@ def run(bench):
     return {
         "claim": "PPO at least twice TRL's samples/s with the same recipe, in at most a quarter of its memory", "peer": peer,
         "target": {"speed": TARGET, "memory": TARGET_MEMORY}, "ratio": same["ratio"], "memory_ratio": same["memory"],
-        "met": {"speed": same["ratio"] >= TARGET, "memory": same["memory"] <= TARGET_MEMORY}, "recipe": RECIPE,
+        "met": {"speed": same["ratio"] >= TARGET, "memory": same["memory"] <= TARGET_MEMORY}, "recipe": recipe(bench),
         "same_rewards": agreement, "sides": sides, "hone_same_recipe_to_trl": same, "hone_defaults_to_trl": own,
     }
 
 
-def side(answers):
-    found = summary(answers, RECIPE["batch_episodes"], "samples_per_s")
+def side(answers, batch):
+    found = summary(answers, batch, "samples_per_s")
     names = {n for a in answers for n in a["metrics"] if n.startswith("seconds/")}
     found["phases"] = {n: round(sum(a["metrics"].get(n, 0.0) for a in answers) / len(answers), 3) for n in sorted(names)}
     found["objective/kl"] = [a["metrics"].get("objective/kl") for a in answers]

@@ -13,15 +13,25 @@ RECIPE = {
     "clip_ratio": 0.2, "clip_value": 0.2, "lora_r": 16, "lora_alpha": 32.0, "decay": "linear", "learning_rate_floor": 0.0,
     "warmup_iterations": 0, "gradient_norm_max": 1e9, "approx_kl_max_nats": 0.0, "score_clip": 1e9,
 }
+QUICK = {"batch_episodes": 8, "minibatch_episodes": 4, "inner_epochs": 1, "max_new_tokens": 8}
 # The reward is the reward model's on both sides: nothing is taken off an answer that was cut at its length.
 SAME_REWARD = {"missing_eos_score": None, "missing_eos_penalty": 0.0}
 PAD_ID = 0
 
 
+def recipe(bench):
+    return {**RECIPE, **(QUICK if bench.arguments.quick else {})}
+
+
+def size(bench):
+    """What hone's defaults must share with the recipe: how many answers an iteration has, and how long they are."""
+    return {name: recipe(bench)[name] for name in ("batch_episodes", "max_new_tokens")}
+
+
 def trl_spec(bench, model, reward, ids_file, iterations, seed, **more):
     shared = "batch_episodes minibatch_episodes inner_epochs max_new_tokens learning_rate kl_coef".split()
     return {"model": model, "reward": str(reward), "ids": ids_file, "pad_id": PAD_ID, "iterations": iterations, "seed": seed,
-            "lr_scheduler_type": "linear", **{name: RECIPE[name] for name in shared}, **more}
+            "lr_scheduler_type": "linear", **{name: recipe(bench)[name] for name in shared}, **more}
 
 
 def export(bench, model, adapter, out):

@@ -24,7 +24,7 @@ class Worker:
     def read(self):
         """The next line of JSON; whatever else a library prints is passed over."""
         for line in self.process.stdout:
-            if line.startswith("{"):
+            if line.startswith('{"'):
                 return json.loads(line)
         raise SystemExit(f"{self.name} ended with status {self.process.wait()}: see what it wrote above")
 
@@ -36,7 +36,7 @@ class Worker:
     def lines(self):
         """All that a worker prints which doesn't wait for turns."""
         for line in self.process.stdout:
-            if line.startswith("{"):
+            if line.startswith('{"'):
                 yield json.loads(line)
         if self.process.wait():
             raise SystemExit(f"{self.name} ended with status {self.process.returncode}: see what it wrote above")
