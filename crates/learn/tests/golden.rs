@@ -61,7 +61,7 @@ fn check(name: &str, keep: Keep) {
     assert_close("logprobs", &found.logprob, &g.both("logprobs"), 1e-4);
     assert_close("entropy", &found.entropy, &g.both("entropy"), 1e-4);
 
-    let last: Vec<usize> = batch.starts[1..].iter().map(|end| end - 1).collect();
+    let last: Vec<usize> = (0..batch.sequences()).map(|s| batch.range(s).end - 1).collect();
     let weight = g.adapter.score_weight().expect("score head");
     assert_close("score", &head::scores(&hidden, &last, weight), &g.both("score"), 1e-4);
 

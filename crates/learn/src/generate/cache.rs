@@ -1,7 +1,7 @@
 //! Keys and values of the tokens so far, and the forward pass of new tokens on top of them.
 
 use crate::LearnError;
-use crate::kernels::attention::{self, Heads, Sequence};
+use crate::kernels::attention::{self, Heads, Keys, Sequence};
 use crate::kernels::matmul::{Mat, MatMut, Out, matmul};
 use crate::kernels::norm;
 use crate::model::{Base, Batch, Block, ModelAdapters, Workspace, check, embed};
@@ -55,10 +55,10 @@ pub(crate) fn extend(
         return Err(LearnError::TooLong { found, context });
     }
     let positions: Vec<usize> = (0..caches.len()).flat_map(|s| caches[s].len..caches[s].len + added(s)).collect();
-    let heads = Heads { heads: c.heads, kv_heads: c.kv_heads, dim: c.head_dim };
     let mut x = embed(base, &batch.tokens, ws);
     for (index, adapters) in adapters.iter().enumerate() {
         let block = Block::new(base, index, adapters.as_ref());
+        let heads = c.attention_heads(index);
         let attend = |qkv: &[f32], o: &mut [f32], l: &mut [f32]| {
             append(caches, index, qkv, batch, heads);
             let sequences: Vec<_> =
@@ -89,7 +89,8 @@ fn append(caches: &mut [&mut KvCache], layer: usize, qkv: &[f32], batch: &Batch,
 
 fn cached<'a>(cache: &'a LayerCache, batch: &Batch, s: usize, heads: Heads) -> Sequence<'a, f32> {
     let stride = heads.kv_dim();
-    Sequence { queries: batch.range(s), k: &cache.k, v: &cache.v, stride, keys: cache.k.len() / stride }
+    let own = Keys { k: &cache.k, v: &cache.v, stride, len: cache.k.len() / stride, row: 0 };
+    Sequence { queries: batch.range(s), prefix: None, own }
 }
 
 /// Logits, `(rows, vocab)`, of hidden states, `(rows, hidden)`.

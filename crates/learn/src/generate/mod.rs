@@ -130,7 +130,8 @@ fn prefill(
     let mut caches: Vec<&mut KvCache> = rows.iter_mut().map(|row| &mut row.cache).collect();
     let hidden = extend(base, adapters, &mut caches, &batch, ws)?;
     let h = base.config().hidden;
-    let last = batch.starts[1..].iter().flat_map(|end| hidden[(end - 1) * h..end * h].iter().copied()).collect();
+    let ends = (0..batch.sequences()).map(|s| batch.range(s).end);
+    let last = ends.flat_map(|end| hidden[(end - 1) * h..end * h].iter().copied()).collect();
     ws.give(hidden);
     Ok(last)
 }

@@ -5,7 +5,7 @@
 use super::adapted::{LayerAdapters, Linear, Slots};
 use super::weights::Layer;
 use super::{Base, Dropout, Workspace};
-use crate::kernels::attention::{self, Heads};
+use crate::kernels::attention::{self, Heads, Packing};
 use crate::kernels::linear::{self, Frozen};
 use crate::kernels::matmul::{Mat, Out};
 use crate::kernels::{norm, swiglu};
@@ -56,8 +56,7 @@ pub(crate) struct Block<'a> {
 
 impl<'a> Block<'a> {
     pub(crate) fn new(base: &'a Base, index: usize, adapters: Option<&'a LayerAdapters<'a>>) -> Self {
-        let c = &base.config;
-        let heads = Heads { heads: c.heads, kv_heads: c.kv_heads, dim: c.head_dim };
+        let heads = base.config.attention_heads(index);
         Self { base, layer: &base.layers[index], adapters, heads, dropout: None }
     }
 
@@ -168,14 +167,14 @@ impl<'a> Block<'a> {
     pub(crate) fn backward(
         &self,
         mut acts: Acts,
-        (starts, positions): (&[usize], &[usize]),
+        (packing, positions): (Packing<'_>, &[usize]),
         dx: &mut [f32],
         need_input: bool,
         slots: &mut Slots<'_>,
         ws: &mut Workspace,
     ) {
         self.backward_ffn(&mut acts, dx, slots, ws);
-        self.backward_attention(&acts, (starts, positions), dx, need_input, slots, ws);
+        self.backward_attention(&acts, (packing, positions), dx, need_input, slots, ws);
         acts.give_back(ws);
     }
 
@@ -198,7 +197,7 @@ impl<'a> Block<'a> {
     fn backward_attention(
         &self,
         acts: &Acts,
-        (starts, positions): (&[usize], &[usize]),
+        (packing, positions): (Packing<'_>, &[usize]),
         dx: &mut [f32],
         need_input: bool,
         slots: &mut Slots<'_>,
@@ -208,7 +207,7 @@ impl<'a> Block<'a> {
         let mut d_o = ws.take(acts.o.len());
         self.backward_linear(Linear::O, (&acts.o, &acts.low), dx, Some(&mut d_o), slots, ws);
         let (mut dqkv, mut per_head) = (ws.take(acts.qkv.len()), ws.take(2 * acts.o.len()));
-        let kept = attention::Kept { qkv: &acts.qkv, o: &acts.o, l: &acts.l, starts };
+        let kept = attention::Kept { qkv: &acts.qkv, o: &acts.o, l: &acts.l, packing };
         attention::backward(self.heads, &kept, &d_o, &mut dqkv, &mut per_head);
         ws.give(per_head);
         ws.give(d_o);

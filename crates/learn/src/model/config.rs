@@ -1,6 +1,7 @@
 //! The shape of a Llama-family model, read from a Hugging Face `config.json`. No tensors here.
 
 use crate::LearnError;
+use crate::kernels::attention::Heads;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::Path;
@@ -34,6 +35,10 @@ pub struct ModelConfig {
     pub tied_embeddings: bool,
     /// The longest sequence in tokens.
     pub context: usize,
+    /// A token attends to this many tokens at most, itself included, in the blocks from `window_from` (Mistral, Qwen2).
+    pub window: Option<usize>,
+    /// The first block with a window.
+    pub window_from: usize,
     /// Whether the q, k and v projections have a bias (Qwen2).
     pub qkv_bias: bool,
 }
@@ -100,7 +105,12 @@ struct HfConfig {
     mlp_bias: Option<bool>,
     sliding_window: Option<usize>,
     use_sliding_window: Option<bool>,
+    max_window_layers: Option<usize>,
+    layer_types: Option<Vec<String>>,
 }
+
+/// A block whose attention sees everything, as `layer_types` names it.
+const FULL_ATTENTION: &str = "full_attention";
 
 impl ModelConfig {
     /// Width of all query heads together.
@@ -111,6 +121,12 @@ impl ModelConfig {
     /// Width of all key (or value) heads together.
     pub fn kv_dim(&self) -> usize {
         self.kv_heads * self.head_dim
+    }
+
+    /// The heads of a block's attention, and how far back they see.
+    pub(crate) fn attention_heads(&self, layer: usize) -> Heads {
+        let window = self.window.filter(|_| layer >= self.window_from);
+        Heads { heads: self.heads, kv_heads: self.kv_heads, dim: self.head_dim, window }
     }
 
     /// The rotary frequencies `theta^(-2i/d)`, `(head_dim / 2,)`, changed as the model's scaling says.
@@ -173,10 +189,19 @@ impl HfConfig {
         if self.mlp_bias == Some(true) {
             return Err("its feed-forward layer has biases".into());
         }
+        let mut upper = self.layer_types.iter().flatten().skip(self.full_layers().unwrap_or(0));
+        if let Some(other) = upper.find(|t| *t != "sliding_attention") {
+            return Err(format!("a block of {other} lies above one with a sliding window"));
+        }
         if self.model_type == "llama" && self.attention_bias == Some(true) {
             return Err("its output projection has a bias".into());
         }
         Ok(())
+    }
+
+    /// Newer files name the kind of each block's attention: how many see everything before the first one that slides.
+    fn full_layers(&self) -> Option<usize> {
+        self.layer_types.as_ref().map(|types| types.iter().take_while(|t| *t == FULL_ATTENTION).count())
     }
 
     /// The rope settings stand in `rope_scaling` (older files) or in `rope_parameters` (newer ones, with the theta).
@@ -202,12 +227,11 @@ impl HfConfig {
         let heads = self.num_attention_heads;
         let in_parameters = self.rope_parameters.as_ref().and_then(|v| v.get("rope_theta")).and_then(Value::as_f64);
         let context = self.max_position_embeddings.unwrap_or(2048);
-        // Inside of its window, sliding attention is plain causal attention: the window is the usable context.
         let slides = self.model_type == "mistral" || self.use_sliding_window == Some(true);
-        let window = self.sliding_window.filter(|_| slides).unwrap_or(context);
+        // Qwen2's lower blocks see everything; 28 of them is what its configuration class says where the file doesn't.
+        let lower = if self.model_type == "qwen2" { self.max_window_layers.unwrap_or(28) } else { 0 };
         ModelConfig {
             qkv_bias: self.model_type == "qwen2",
-            model_type: self.model_type,
             hidden: self.hidden_size,
             layers: self.num_hidden_layers,
             heads,
@@ -219,7 +243,10 @@ impl HfConfig {
             rope_scaling,
             norm_eps: self.rms_norm_eps.unwrap_or(1e-6),
             tied_embeddings: self.tie_word_embeddings.unwrap_or(false),
-            context: context.min(window),
+            context,
+            window: self.sliding_window.filter(|&w| slides && w < context),
+            window_from: self.full_layers().unwrap_or(lower),
+            model_type: self.model_type,
         }
     }
 }
@@ -246,7 +273,10 @@ mod tests {
         assert!(c.qkv_bias && !c.tied_embeddings);
         assert_eq!((c.head_dim, c.q_dim(), c.kv_dim(), c.context, c.rope_theta), (2, 8, 4, 64, 1e6));
         let c = parse(&small("mistral", r#","sliding_window":16"#)).expect("config");
-        assert_eq!(c.context, 16);
+        assert_eq!((c.context, c.window, c.attention_heads(0).window), (64, Some(16), Some(16)));
+        let c = parse(&small("qwen2", r#","sliding_window":16,"use_sliding_window":true,"max_window_layers":1"#))
+            .expect("config");
+        assert_eq!((c.attention_heads(0).window, c.attention_heads(1).window), (None, Some(16)));
         let c =
             parse(&small("llama", r#","rope_parameters":{"rope_type":"default","rope_theta":5e5}"#)).expect("config");
         assert_eq!((c.rope_theta, c.rope_scaling), (5e5, RopeScaling::None));
@@ -258,6 +288,7 @@ mod tests {
             ("gpt2", ""),
             ("llama", r#","rope_scaling":{"type":"yarn","factor":2.0}"#),
             ("llama", r#","mlp_bias":true"#),
+            ("qwen2", r#","layer_types":["sliding_attention","full_attention"]"#),
         ] {
             let error = parse(&small(model_type, more)).expect_err("must refuse");
             assert!(matches!(error, LearnError::UnsupportedArchitecture { .. }), "{error}");

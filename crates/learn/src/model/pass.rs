@@ -4,7 +4,7 @@ use super::adapted::{ModelAdapters, resolve};
 use super::block::Block;
 use super::workspace::{Saved, Trace};
 use super::{Base, Batch, Dropout, Workspace};
-use crate::kernels::attention::{self, Heads};
+use crate::kernels::attention;
 use crate::kernels::norm;
 use crate::{Adapter, LearnError, Params};
 
@@ -56,7 +56,7 @@ pub fn forward_dropping(
     let mut x = embed(base, &batch.tokens, ws);
     for (index, adapters) in adapters.iter().enumerate() {
         let block = Block::new(base, index, adapters.as_ref()).dropping(dropout.as_ref(), index);
-        let (y, acts) = block.forward(x, &positions, attend(base, &batch.starts), ws);
+        let (y, acts) = block.forward(x, &positions, attend(base, index, batch), ws);
         x = y;
         match keep {
             Keep::Activations if index >= first => blocks.push(Saved::All(Box::new(acts))),
@@ -69,7 +69,7 @@ pub fn forward_dropping(
     if keep == Keep::Nothing {
         ws.give(x);
     } else {
-        ws.trace = Some(Trace { starts: batch.starts.clone(), first, blocks, last: x, dropout });
+        ws.trace = Some(Trace { batch: batch.clone(), first, blocks, last: x, dropout });
     }
     Ok(hidden)
 }
@@ -92,7 +92,7 @@ pub fn backward(
 ) -> Result<(), LearnError> {
     let adapters = resolve(&base.config, Some(adapter))?;
     let trace = ws.trace.take().expect("backward needs a forward pass that kept something");
-    assert_eq!(trace.starts, batch.starts, "backward over another batch than the kept forward pass");
+    assert_eq!(&trace.batch, batch, "backward over another batch than the kept forward pass");
     let positions = batch.positions();
     let mut slots = grads.iter_mut().map(|p| (p.name.as_str(), p.data.as_mut_slice())).collect();
     let mut dx = ws.take(d_hidden.len());
@@ -104,20 +104,19 @@ pub fn backward(
         let block = Block::new(base, index, adapters[index].as_ref()).dropping(trace.dropout.as_ref(), index);
         let acts = match saved {
             Saved::All(acts) => *acts,
-            Saved::Input(x) => block.recompute(x, &positions, attend(base, &batch.starts), ws),
+            Saved::Input(x) => block.recompute(x, &positions, attend(base, index, batch), ws),
         };
-        block.backward(acts, (&batch.starts, &positions), &mut dx, offset > 0, &mut slots, ws);
+        block.backward(acts, (batch.packing(), &positions), &mut dx, offset > 0, &mut slots, ws);
     }
     ws.give(dx);
     Ok(())
 }
 
-/// Causal attention of each sequence to itself.
-fn attend<'a>(base: &'a Base, starts: &'a [usize]) -> impl FnOnce(&[f32], &mut [f32], &mut [f32]) + 'a {
-    let c = &base.config;
-    let heads = Heads { heads: c.heads, kv_heads: c.kv_heads, dim: c.head_dim };
+/// Causal attention of each sequence to itself, and to what it continues.
+fn attend<'a>(base: &'a Base, layer: usize, batch: &'a Batch) -> impl FnOnce(&[f32], &mut [f32], &mut [f32]) + 'a {
+    let heads = base.config.attention_heads(layer);
     move |qkv, o, l| {
-        attention::forward(heads, qkv, heads.qkv_dim(), &attention::packed(qkv, starts, heads), o, l);
+        attention::forward(heads, qkv, heads.qkv_dim(), &attention::packed(qkv, batch.packing(), heads), o, l);
     }
 }
 
@@ -137,7 +136,7 @@ pub(crate) fn check(base: &Base, batch: &Batch) -> Result<(), LearnError> {
     if let Some(&token) = batch.tokens.iter().find(|&&t| t as usize >= vocab) {
         return Err(LearnError::TokenOutOfRange { token, vocab });
     }
-    match (0..batch.sequences()).map(|s| batch.range(s).len()).find(|&n| n > context) {
+    match (0..batch.sequences()).map(|s| batch.first_position(s) + batch.range(s).len()).find(|&n| n > context) {
         Some(found) => Err(LearnError::TooLong { found, context }),
         None => Ok(()),
     }

@@ -1,13 +1,13 @@
 //! Buffers that one step after the other uses again: fresh memory costs a page fault every 4 KiB.
 
-use super::Dropout;
 use super::block::Acts;
+use super::{Batch, Dropout};
 
 /// What a kept forward pass leaves for its backward pass.
 #[derive(Debug)]
 pub(crate) struct Trace {
-    /// Offsets of the sequences, to recognise the batch.
-    pub(crate) starts: Vec<usize>,
+    /// To recognise the batch.
+    pub(crate) batch: Batch,
     /// The first block that was kept.
     pub(crate) first: usize,
     /// For each block from `first`: its input, or all that it computed.

@@ -29,6 +29,10 @@ impl Sequence {
         Self { tokens: [prompt, response].concat(), prompt_len: prompt.len() }
     }
 
+    pub(crate) fn prompt(&self) -> &[u32] {
+        &self.tokens[..self.prompt_len]
+    }
+
     pub(crate) fn response_len(&self) -> usize {
         self.tokens.len() - self.prompt_len
     }
@@ -115,14 +119,12 @@ fn tokenizer_error(e: TextError) -> LearnError {
     LearnError::Tokenizer { reason: e.to_string() }
 }
 
-/// Splits `members` into groups of at most `budget` in `sizes` each, longest first (of similar length, so that a group's attention
-/// costs about the same); a member above the budget is a group alone. Order and result depend on the arguments only.
+/// Splits `members`, in their order, into groups of at most `budget` in `sizes` each; a member above the budget is a group alone.
+/// Packed batches have no padding, so nothing is gained by sorting by length, and answers to one prompt stay together.
 pub(crate) fn micro_batches(members: &[usize], sizes: &[usize], budget: usize) -> Vec<Vec<usize>> {
-    let mut sorted = members.to_vec();
-    sorted.sort_by_key(|&i| (std::cmp::Reverse(sizes[i]), i));
     let mut groups: Vec<Vec<usize>> = Vec::new();
     let mut used = 0;
-    for i in sorted {
+    for &i in members {
         match groups.last_mut() {
             Some(group) if used + sizes[i] <= budget => group.push(i),
             _ => {
@@ -152,7 +154,7 @@ mod tests {
     fn micro_batches_hold_each_member_once_within_the_budget() {
         let sizes = [3, 9, 4, 1, 12, 5];
         let groups = micro_batches(&[0, 1, 2, 3, 4, 5], &sizes, 10);
-        assert_eq!(groups, [vec![4], vec![1], vec![5, 2], vec![0, 3]]);
+        assert_eq!(groups, [vec![0], vec![1], vec![2, 3], vec![4], vec![5]]);
         assert!(micro_batches(&[], &sizes, 10).is_empty());
     }
 

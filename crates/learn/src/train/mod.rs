@@ -5,6 +5,7 @@ mod agreement;
 mod calibration;
 pub mod config;
 pub(crate) mod data;
+mod packed;
 pub mod ppo;
 pub mod reward;
 mod reward_model;

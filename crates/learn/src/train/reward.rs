@@ -4,14 +4,15 @@
 use super::agreement::agreement;
 use super::calibration::calibration;
 use super::data::{Encoder, Limits, Sequence};
+use super::packed::Packed;
 use super::reward_model::Normalisation;
 use super::reward_report::{Scored, differences, mean_score, report};
-use super::roles::{head_scores, head_weight, last_rows};
+use super::roles::{head_scores, head_weight};
 use super::supervised::{self, LOSS, Objective, Plan, Step};
 use super::{Context, Outcome, RewardConfig, finish, fresh_adapter, identity};
 use crate::checkpoint::Checkpoints;
 use crate::lora::{Adapter, SCORE_WEIGHT};
-use crate::model::{Base, Batch, Workspace, backward, forward};
+use crate::model::{Base, Workspace, backward, forward};
 use crate::params::Params;
 use crate::{LearnError, head, losses};
 use hone_domain::{DataSet, RankedPrompt};
@@ -278,10 +279,10 @@ impl Objective for Preference<'_> {
         grads: &mut Params,
     ) -> Result<BTreeMap<&'static str, f64>, LearnError> {
         let members: Vec<&Sequence> = micro.iter().flat_map(|&i| &self.groups[i].sequences).collect();
-        let packed = Batch::pack(&members);
-        let rows = last_rows(&packed);
+        let packed = Packed::new(&members);
+        let rows = packed.last_rows();
         let weights = head_weight(adapter)?;
-        let hidden = forward(self.base, Some(adapter), &packed, super::keep(self.recompute), ws)?;
+        let hidden = forward(self.base, Some(adapter), &packed.batch, super::keep(self.recompute), ws)?;
         let (mut loss, mut mean, mut d_hidden) = (0.0, vec![0.0; rows.len()], vec![0.0; hidden.len()]);
         let d_weights = grads.get_mut(SCORE_WEIGHT).map(|p| p.data.as_mut_slice()).unwrap_or_default();
         let width = self.base.config().hidden;
@@ -294,7 +295,7 @@ impl Objective for Preference<'_> {
             head::scores_backward(&hidden, &rows, weight, &d_scores, &mut d_hidden, d_weight);
         }
         ws.give(hidden);
-        backward(self.base, adapter, &packed, ws, &d_hidden, grads)?;
+        backward(self.base, adapter, &packed.batch, ws, &d_hidden, grads)?;
         let pairs_batch: usize = step.batch.iter().map(|&i| self.groups[i].pairs.len()).sum();
         Ok([(LOSS, loss), ("accuracy", self.correct(micro, &mean) / pairs_batch as f64)].into())
     }

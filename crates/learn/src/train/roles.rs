@@ -2,31 +2,12 @@
 //! Every role is an adapter (or none) on the one frozen base.
 
 use super::data::{Sequence, micro_batches};
+use super::packed::{Packed, response_tokens};
 pub(crate) use super::reward_model::RewardModel;
 use crate::LearnError;
 use crate::head;
 use crate::lora::Adapter;
-use crate::model::{Base, Batch, Keep, Workspace, forward};
-
-/// The rows of a packed batch that predict response tokens: the row before each of them. For a value function the same rows are the
-/// states in which those tokens were chosen.
-///
-/// # Shapes
-/// Both (response tokens of all sequences), in sequence order.
-pub(crate) fn response_rows(batch: &Batch, sequences: &[&Sequence]) -> (Vec<usize>, Vec<u32>) {
-    let (mut rows, mut targets) = (Vec::new(), Vec::new());
-    for (i, s) in sequences.iter().enumerate() {
-        let first = batch.starts[i] + s.prompt_len;
-        rows.extend(first - 1..first - 1 + s.response_len());
-        targets.extend_from_slice(&s.tokens[s.prompt_len..]);
-    }
-    (rows, targets)
-}
-
-/// The last row of each sequence: where the reward is read.
-pub(crate) fn last_rows(batch: &Batch) -> Vec<usize> {
-    (0..batch.sequences()).map(|s| batch.range(s).end - 1).collect()
-}
+use crate::model::{Base, Keep, Workspace, forward};
 
 /// What a policy says of a response, token by token.
 #[derive(Debug, Clone, Default)]
@@ -41,14 +22,14 @@ pub(crate) struct TokenLogprobs {
 fn grouped<T: Default + Clone>(
     sequences: &[Sequence],
     budget: usize,
-    mut work: impl FnMut(&Batch, &[&Sequence]) -> Result<Vec<T>, LearnError>,
+    mut work: impl FnMut(&Packed, &[&Sequence]) -> Result<Vec<T>, LearnError>,
 ) -> Result<Vec<T>, LearnError> {
     let sizes: Vec<usize> = sequences.iter().map(|s| s.tokens.len()).collect();
     let everyone: Vec<usize> = (0..sequences.len()).collect();
     let mut out = vec![T::default(); sequences.len()];
     for group in micro_batches(&everyone, &sizes, budget) {
         let members: Vec<&Sequence> = group.iter().map(|&i| &sequences[i]).collect();
-        let answers = work(&Batch::pack(&members), &members)?;
+        let answers = work(&Packed::new(&members), &members)?;
         group.iter().zip(answers).for_each(|(&i, answer)| out[i] = answer);
     }
     Ok(out)
@@ -69,9 +50,9 @@ pub(crate) fn logprobs(
     budget: usize,
     ws: &mut Workspace,
 ) -> Result<Vec<TokenLogprobs>, LearnError> {
-    grouped(sequences, budget, |batch, members| {
-        let hidden = forward(base, adapter, batch, Keep::Nothing, ws)?;
-        let (rows, targets) = response_rows(batch, members);
+    grouped(sequences, budget, |packed, members| {
+        let hidden = forward(base, adapter, &packed.batch, Keep::Nothing, ws)?;
+        let (rows, targets) = (packed.response_rows(), response_tokens(members));
         let all = head::selected_logprobs(base, &hidden, &rows, &targets, temperature as f32);
         ws.give(hidden);
         let (logprob, entropy) = (per_sequence(&all.logprob, members), per_sequence(&all.entropy, members));
@@ -96,10 +77,9 @@ pub(crate) fn values(
     ws: &mut Workspace,
 ) -> Result<Vec<Vec<f64>>, LearnError> {
     let weight = head_weight(adapter)?;
-    grouped(sequences, budget, |batch, members| {
-        let hidden = forward(base, Some(adapter), batch, Keep::Nothing, ws)?;
-        let (rows, _) = response_rows(batch, members);
-        let scores = head::scores(&hidden, &rows, weight);
+    grouped(sequences, budget, |packed, members| {
+        let hidden = forward(base, Some(adapter), &packed.batch, Keep::Nothing, ws)?;
+        let scores = head::scores(&hidden, &packed.response_rows(), weight);
         ws.give(hidden);
         Ok(per_sequence(&scores, members))
     })
@@ -114,9 +94,9 @@ pub(crate) fn head_scores(
     ws: &mut Workspace,
 ) -> Result<Vec<Vec<f64>>, LearnError> {
     let weights = head_weight(adapter)?;
-    grouped(sequences, budget, |batch, _| {
-        let hidden = forward(base, Some(adapter), batch, Keep::Nothing, ws)?;
-        let (rows, mut each) = (last_rows(batch), vec![Vec::new(); batch.sequences()]);
+    grouped(sequences, budget, |packed, _| {
+        let hidden = forward(base, Some(adapter), &packed.batch, Keep::Nothing, ws)?;
+        let (rows, mut each) = (packed.last_rows(), vec![Vec::new(); packed.last_rows().len()]);
         for weight in weights.chunks_exact(base.config().hidden) {
             let scores = head::scores(&hidden, &rows, weight);
             each.iter_mut().zip(scores).for_each(|(all, score)| all.push(f64::from(score)));
@@ -131,12 +111,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_row_before_a_token_predicts_it() {
+    fn a_list_over_all_tokens_is_cut_by_sequence() {
         let sequences = [Sequence::new(&[1, 2, 3], &[4, 5]), Sequence::new(&[6], &[7])];
         let members: Vec<&Sequence> = sequences.iter().collect();
-        let batch = Batch::pack(&members);
-        assert_eq!(response_rows(&batch, &members), (vec![2, 3, 5], vec![4, 5, 7]));
-        assert_eq!(last_rows(&batch), [4, 6]);
         assert_eq!(per_sequence(&[0.5, 1.0, 2.0], &members), [vec![0.5, 1.0], vec![2.0]]);
     }
 }

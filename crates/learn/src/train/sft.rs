@@ -1,12 +1,12 @@
 //! Supervised fine-tuning (Ouyang et al. 2022, section 3.5): cross-entropy of the demonstrations' answers, given their prompts.
 
 use super::data::{Encoder, Limits, Misfits, Sequence};
-use super::roles::response_rows;
+use super::packed::{Packed, response_tokens};
 use super::supervised::{self, LOSS, Objective, Plan, Step};
 use super::{Context, Outcome, SftConfig, finish, fresh_adapter, identity, roles};
 use crate::checkpoint::Checkpoints;
 use crate::lora::Adapter;
-use crate::model::{Base, Batch, Dropout, Workspace, backward, forward_dropping};
+use crate::model::{Base, Dropout, Workspace, backward, forward_dropping};
 use crate::params::Params;
 use crate::{LearnError, head, losses};
 use hone_domain::{DataSet, Demonstration};
@@ -117,19 +117,21 @@ impl Objective for Imitation<'_> {
         grads: &mut Params,
     ) -> Result<BTreeMap<&'static str, f64>, LearnError> {
         let members: Vec<&Sequence> = micro.iter().map(|&i| &self.sequences[i]).collect();
-        let packed = Batch::pack(&members);
-        let (rows, targets) = response_rows(&packed, &members);
-        let response_tokens: usize = step.batch.iter().map(|&i| self.sequences[i].response_len()).sum();
-        let dropout = (self.dropout > 0.0).then(|| Dropout::new(self.dropout, self.seed, step.number, &packed, micro));
-        let hidden = forward_dropping(self.base, Some(adapter), &packed, dropout, super::keep(self.recompute), ws)?;
+        let packed = Packed::apart(&members); // dropout names its masks by sequence
+        let (rows, targets) = (packed.response_rows(), response_tokens(&members));
+        let tokens_batch: usize = step.batch.iter().map(|&i| self.sequences[i].response_len()).sum();
+        let dropout =
+            (self.dropout > 0.0).then(|| Dropout::new(self.dropout, self.seed, step.number, &packed.batch, micro));
+        let hidden =
+            forward_dropping(self.base, Some(adapter), &packed.batch, dropout, super::keep(self.recompute), ws)?;
         let (said, slope) = head::selected_logprobs_with_slope(self.base, &hidden, &rows, &targets, 1.0);
         let logprobs: Vec<f64> = said.logprob.iter().map(|&x| f64::from(x)).collect();
-        let loss = losses::cross_entropy(&logprobs, response_tokens as f64);
+        let loss = losses::cross_entropy(&logprobs, tokens_batch as f64);
         let d_logprob: Vec<f32> = loss.grad.iter().map(|&g| g as f32).collect();
         let mut d_hidden = vec![0.0; hidden.len()];
         head::add_slope(&slope, &rows, &d_logprob, &mut d_hidden);
         ws.give(hidden);
-        backward(self.base, adapter, &packed, ws, &d_hidden, grads)?;
+        backward(self.base, adapter, &packed.batch, ws, &d_hidden, grads)?;
         Ok([(LOSS, loss.value), ("response_tokens", rows.len() as f64)].into())
     }
 

@@ -5,9 +5,10 @@ use super::rollout::Episode;
 use crate::gae::{mean_variance, whiten};
 use crate::lora::SCORE_WEIGHT;
 use crate::losses::{ppo_policy, ppo_value};
-use crate::model::{Base, Batch, Workspace, backward, forward};
+use crate::model::{Base, Workspace, backward, forward};
 use crate::train::config::PpoConfig;
 use crate::train::data::{Sequence, micro_batches};
+use crate::train::packed::{Packed, response_tokens};
 use crate::train::{keep, roles};
 use crate::{LearnError, head};
 use rand::seq::SliceRandom;
@@ -129,9 +130,9 @@ impl Share<'_> {
         ws: &mut Workspace,
     ) -> Result<(), LearnError> {
         let (sequences, temperature) = (self.sequences(), self.config.temperature as f32);
-        let batch = Batch::pack(&sequences);
-        let (rows, targets) = roles::response_rows(&batch, &sequences);
-        let hidden = forward(base, Some(&policy.adapter), &batch, keep(self.config.recompute), ws)?;
+        let packed = Packed::new(&sequences);
+        let (rows, targets) = (packed.response_rows(), response_tokens(&sequences));
+        let hidden = forward(base, Some(&policy.adapter), &packed.batch, keep(self.config.recompute), ws)?;
         let (said, slope) = head::selected_logprobs_with_slope(base, &hidden, &rows, &targets, temperature);
         let new: Vec<f64> = said.logprob.iter().map(|&x| f64::from(x)).collect();
         let old = self.concat(|_, e| e.logprobs.clone());
@@ -141,7 +142,7 @@ impl Share<'_> {
         let mut d_hidden = vec![0.0; hidden.len()];
         head::add_slope(&slope, &rows, &d_logprob, &mut d_hidden);
         ws.give(hidden);
-        backward(base, &policy.adapter, &batch, ws, &d_hidden, &mut policy.grads)?;
+        backward(base, &policy.adapter, &packed.batch, ws, &d_hidden, &mut policy.grads)?;
         total.policy_loss += out.loss.value;
         total.approx_kl += out.approx_kl;
         total.policy_clipped += out.clip_fraction;
@@ -158,10 +159,10 @@ impl Share<'_> {
         ws: &mut Workspace,
     ) -> Result<(), LearnError> {
         let sequences = self.sequences();
-        let batch = Batch::pack(&sequences);
-        let (rows, _) = roles::response_rows(&batch, &sequences);
+        let packed = Packed::new(&sequences);
+        let rows = packed.response_rows();
         let weight = roles::head_weight(&value.adapter)?;
-        let hidden = forward(base, Some(&value.adapter), &batch, keep(self.config.recompute), ws)?;
+        let hidden = forward(base, Some(&value.adapter), &packed.batch, keep(self.config.recompute), ws)?;
         let new: Vec<f64> = head::scores(&hidden, &rows, weight).iter().map(|&v| f64::from(v) + offset).collect();
         let (old, returns) = (self.concat(|_, e| e.values.clone()), self.concat(|_, e| e.returns.clone()));
         let out = ppo_value(&new, &old, &returns, self.config.clip_value, self.tokens);
@@ -170,7 +171,7 @@ impl Share<'_> {
         let d_weight = value.grads.get_mut(SCORE_WEIGHT).map(|p| p.data.as_mut_slice()).unwrap_or_default();
         head::scores_backward(&hidden, &rows, weight, &d_scores, &mut d_hidden, d_weight);
         ws.give(hidden);
-        backward(base, &value.adapter, &batch, ws, &d_hidden, &mut value.grads)?;
+        backward(base, &value.adapter, &packed.batch, ws, &d_hidden, &mut value.grads)?;
         total.value_loss += out.loss.value;
         total.value_clipped += out.clip_fraction;
         Ok(())
