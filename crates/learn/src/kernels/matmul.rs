@@ -1,8 +1,8 @@
 //! Matrix products, by the `gemm` crate on rayon's threads, behind views that check their bounds.
 
 use super::Real;
+use super::skinny::{self, Few, Plain};
 use gemm::Parallelism;
-use rayon::prelude::*;
 use std::marker::PhantomData;
 
 /// A matrix to read: `(rows, cols)` with a stride for each, so that a transpose or a block of columns costs nothing.
@@ -35,16 +35,6 @@ impl<'a, T> Mat<'a, T> {
     }
 }
 
-impl<T> Mat<'_, T> {
-    /// `len` columns, at least one, from column `from`.
-    #[allow(unsafe_code)]
-    fn columns(self, from: usize, len: usize) -> Self {
-        assert!(len > 0 && from + len <= self.cols && self.rows > 0);
-        // SAFETY: the column is within the matrix, as just checked, and the matrix within its slice.
-        Self { ptr: unsafe { self.ptr.add(from * self.col_stride) }, cols: len, ..self }
-    }
-}
-
 /// A row-major matrix to write, rows `stride` apart.
 pub(crate) struct MatMut<'a, T> {
     ptr: *mut T,
@@ -64,6 +54,16 @@ impl<'a, T> MatMut<'a, T> {
     pub(crate) fn strided(data: &'a mut [T], rows: usize, cols: usize, stride: usize) -> Self {
         check_bounds(data.len(), rows, cols, stride);
         Self { ptr: data.as_mut_ptr(), rows, cols, row_stride: stride, life: PhantomData }
+    }
+}
+
+impl<T: Copy> MatMut<'_, T> {
+    /// One value.
+    #[allow(unsafe_code)]
+    pub(crate) fn get(&self, row: usize, col: usize) -> T {
+        assert!(row < self.rows && col < self.cols);
+        // SAFETY: within the view, as just checked, and the view within its slice.
+        unsafe { self.ptr.add(row * self.row_stride + col).read() }
     }
 }
 
@@ -131,43 +131,36 @@ pub(crate) enum Out {
 
 /// `dst (+)= scale * a b`, on all threads when it is large enough to gain from it.
 pub(crate) fn matmul<T: Real>(dst: MatMut<'_, T>, out: Out, scale: T, a: Mat<'_, T>, b: Mat<'_, T>) {
-    if dst.rows == 1 && b.rows * b.cols >= LARGE_MATRIX {
-        by_columns(dst, out, scale, a, b);
-    } else {
-        product(dst, out, scale, a, b, Parallelism::Rayon(0));
+    match few_rows(&dst, a, b) {
+        Some((few, w)) => skinny::product(&few, out, scale, &w),
+        None => product(dst, out, scale, a, b, Parallelism::Rayon(0)),
     }
 }
 
-/// From here on a matrix times one row is worth more than one thread.
-const LARGE_MATRIX: usize = 1 << 17;
+/// From here on a matrix is large.
+const LARGE_MATRIX: usize = 1 << 12;
 
-/// The product of one row, which `gemm` computes on one thread, on all of them: each takes a block of columns.
-fn by_columns<T: Real>(dst: MatMut<'_, T>, out: Out, scale: T, a: Mat<'_, T>, b: Mat<'_, T>) {
-    assert!(dst.cols == b.cols, "{} columns into {}", b.cols, dst.cols);
-    let per_thread = b.cols.div_ceil(rayon::current_num_threads());
-    let (a, b) = (Shared(a), Shared(b));
-    let all = Columns { ptr: dst.ptr, len: dst.cols, stride: dst.cols, life: PhantomData };
-    (0..dst.cols).into_par_iter().step_by(per_thread).for_each(|from| {
-        let cols = per_thread.min(all.stride - from);
-        // SAFETY: the blocks are `per_thread` columns apart and no wider.
-        #[allow(unsafe_code)]
-        let dst = unsafe { all.block(0, 1, from, cols) };
-        product(dst, out, scale, a.get(), b.get().columns(from, cols), Parallelism::None);
-    });
-}
-
-/// A matrix that several threads read.
-#[derive(Clone, Copy)]
-struct Shared<'a, T>(Mat<'a, T>);
-
-// SAFETY: it is a shared borrow of a slice of plain numbers.
+/// The operands of a product of few rows with the transpose of a large matrix.
 #[allow(unsafe_code)]
-unsafe impl<T: Sync> Sync for Shared<'_, T> {}
-
-impl<'a, T: Copy> Shared<'a, T> {
-    fn get(&self) -> Mat<'a, T> {
-        self.0
+fn few_rows<'a, T: Real>(dst: &MatMut<'a, T>, a: Mat<'a, T>, b: Mat<'a, T>) -> Option<(Few<'a, T>, Plain<'a, T>)> {
+    let (rows, ins, outs) = (a.rows, b.rows, b.cols);
+    let suits = (1..=skinny::ROWS_MAX).contains(&rows) && ins * outs >= LARGE_MATRIX;
+    if !suits
+        || b.row_stride != 1
+        || b.col_stride != ins
+        || a.col_stride != 1
+        || a.cols != ins
+        || dst.cols != outs
+        || dst.rows != rows
+    {
+        return None;
     }
+    let end = (rows - 1) * a.row_stride + ins;
+    // SAFETY: the views were checked against their slices when they were made, and b's rows lie without gaps.
+    let (x, w) = unsafe { (std::slice::from_raw_parts(a.ptr, end), std::slice::from_raw_parts(b.ptr, ins * outs)) };
+    let len = (rows - 1) * dst.row_stride + outs;
+    let y = Columns { ptr: dst.ptr, len, stride: dst.row_stride, life: PhantomData };
+    Some((Few { x, x_stride: a.row_stride, y, rows, outs }, Plain::new(w, ins)?))
 }
 
 /// The same on this thread alone, for callers that are already parallel.
@@ -230,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn one_row_on_all_threads() {
+    fn one_row_with_a_large_matrix() {
         let (outs, ins) = (701, 200);
         let w: Vec<f64> = (0..outs * ins).map(|i| f64::from(i as u32 % 11)).collect();
         let x: Vec<f64> = (0..ins).map(|i| f64::from(i as u32 % 7)).collect();

@@ -9,6 +9,7 @@ pub(crate) mod norm;
 mod real;
 pub(crate) mod reduce;
 pub(crate) mod rope;
+pub(crate) mod skinny;
 pub(crate) mod swiglu;
 
 #[cfg(test)]

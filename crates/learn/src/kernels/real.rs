@@ -31,7 +31,12 @@ pub(crate) trait Real:
     fn ln(self) -> Self;
     fn sqrt(self) -> Self;
     fn max(self, other: Self) -> Self;
+    /// `self * a + b`, in one instruction where the CPU was compiled for has it.
+    fn mul_add(self, a: Self, b: Self) -> Self;
 }
+
+/// Whether a fused multiply-add is an instruction here; else it would be a slow call.
+const FUSED: bool = cfg!(any(target_feature = "fma", target_arch = "aarch64"));
 
 impl Real for f64 {
     const ZERO: Self = 0.0;
@@ -54,6 +59,10 @@ impl Real for f64 {
     }
     fn max(self, other: Self) -> Self {
         self.max(other)
+    }
+    #[inline(always)]
+    fn mul_add(self, a: Self, b: Self) -> Self {
+        if FUSED { self.mul_add(a, b) } else { self * a + b }
     }
 }
 
@@ -80,6 +89,10 @@ impl Real for f32 {
     #[inline(always)]
     fn max(self, other: Self) -> Self {
         if self > other { self } else { other } // one instruction; NaN does not occur in what is compared here
+    }
+    #[inline(always)]
+    fn mul_add(self, a: Self, b: Self) -> Self {
+        if FUSED { self.mul_add(a, b) } else { self * a + b }
     }
 }
 

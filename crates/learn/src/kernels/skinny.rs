@@ -1,0 +1,179 @@
+//! Products of few rows with a large matrix, `y (+)= s x W^T`, as in decoding: W is read from memory once, straight into dot
+//! products. A general product packs W first, which costs as much again when only a few rows use it (measured: 3 times slower at
+//! 16 rows).
+
+use super::Real;
+use super::matmul::{Columns, Out};
+use rayon::prelude::*;
+
+/// With more rows packing pays.
+pub(crate) const ROWS_MAX: usize = 48;
+/// Values that are multiplied at once: a 256-bit register of f32.
+pub(crate) const LANES: usize = 8;
+/// Outputs per rayon task; divisible by the width of every tile below.
+const OUTS_PER_TASK: usize = 48;
+
+/// The rows of W, whatever number format they are kept in. A row is a multiple of [`LANES`] long.
+pub(crate) trait Rows<T>: Sync {
+    /// One row.
+    type Row<'a>: Row<T>
+    where
+        Self: 'a;
+    /// The number of chunks of [`LANES`] in a row.
+    fn chunks(&self) -> usize;
+    /// Row `at`.
+    fn row(&self, at: usize) -> Self::Row<'_>;
+}
+
+/// A row of W.
+pub(crate) trait Row<T>: Copy {
+    /// A chunk of it.
+    fn chunk(self, at: usize) -> [T; LANES];
+}
+
+/// Plain rows, `(outs, ins)`.
+pub(crate) struct Plain<'a, T> {
+    chunks: &'a [[T; LANES]],
+    per_row: usize,
+}
+
+impl<'a, T> Plain<'a, T> {
+    /// `None` where `ins` is no multiple of [`LANES`].
+    pub(crate) fn new(w: &'a [T], ins: usize) -> Option<Self> {
+        let (chunks, rest) = w.as_chunks();
+        (rest.is_empty() && ins.is_multiple_of(LANES)).then_some(Self { chunks, per_row: ins / LANES })
+    }
+}
+
+impl<T: Real> Rows<T> for Plain<'_, T> {
+    type Row<'a>
+        = &'a [[T; LANES]]
+    where
+        Self: 'a;
+
+    fn chunks(&self) -> usize {
+        self.per_row
+    }
+
+    fn row(&self, at: usize) -> &[[T; LANES]] {
+        &self.chunks[at * self.per_row..][..self.per_row]
+    }
+}
+
+impl<T: Real> Row<T> for &[[T; LANES]] {
+    #[inline(always)]
+    fn chunk(self, at: usize) -> [T; LANES] {
+        self[at]
+    }
+}
+
+/// The rows of x and y.
+pub(crate) struct Few<'a, T> {
+    /// `(rows, ins)`, rows `x_stride` apart.
+    pub(crate) x: &'a [T],
+    pub(crate) x_stride: usize,
+    /// `(rows, outs)`.
+    pub(crate) y: Columns<'a, T>,
+    pub(crate) rows: usize,
+    pub(crate) outs: usize,
+}
+
+/// `y (+)= scale x W^T`, in parallel over the outputs. Each output is summed in one order, whatever the number of rows and threads.
+pub(crate) fn product<T: Real>(few: &Few<'_, T>, out: Out, scale: T, w: &impl Rows<T>) {
+    let tasks = (0..few.outs).into_par_iter().step_by(OUTS_PER_TASK);
+    tasks.for_each(|from| {
+        let outs = from..few.outs.min(from + OUTS_PER_TASK);
+        let mut row = 0;
+        while row < few.rows {
+            // The tiles' sizes: what sixteen registers hold.
+            row += match few.rows - row {
+                1 => columns::<T, 1, 8>(few, row, outs.clone(), (out, scale), w),
+                2 => columns::<T, 2, 6>(few, row, outs.clone(), (out, scale), w),
+                3 => columns::<T, 3, 4>(few, row, outs.clone(), (out, scale), w),
+                _ => columns::<T, 4, 3>(few, row, outs.clone(), (out, scale), w),
+            };
+        }
+    });
+}
+
+/// The outputs `outs` of R rows from `row`, O at a time; answers R.
+fn columns<T: Real, const R: usize, const O: usize>(
+    few: &Few<'_, T>,
+    row: usize,
+    outs: std::ops::Range<usize>,
+    how: (Out, T),
+    w: &impl Rows<T>,
+) -> usize {
+    let n = w.chunks();
+    let x: [&[[T; LANES]]; R] = std::array::from_fn(|r| few.x[(row + r) * few.x_stride..][..n * LANES].as_chunks().0);
+    let whole = outs.start + outs.len() / O * O;
+    for o in (outs.start..whole).step_by(O) {
+        write(few, row, o, tile::<T, R, O>(x, o, w), how);
+    }
+    for o in whole..outs.end {
+        write(few, row, o, tile::<T, R, 1>(x, o, w), how);
+    }
+    R
+}
+
+/// R x O dot products.
+#[inline(always)]
+fn tile<T: Real, const R: usize, const O: usize>(x: [&[[T; LANES]]; R], o: usize, w: &impl Rows<T>) -> [[T; O]; R] {
+    let n = w.chunks();
+    let x = x.map(|x| &x[..n]);
+    let w: [_; O] = std::array::from_fn(|j| w.row(o + j));
+    let mut sums = [[[T::ZERO; LANES]; O]; R];
+    for i in 0..n {
+        let w = w.map(|w| w.chunk(i));
+        let x = x.map(|x| x[i]);
+        for r in 0..R {
+            for j in 0..O {
+                for lane in 0..LANES {
+                    sums[r][j][lane] = x[r][lane].mul_add(w[j][lane], sums[r][j][lane]);
+                }
+            }
+        }
+    }
+    sums.map(|row| row.map(|lanes| lanes.into_iter().sum()))
+}
+
+fn write<T: Real, const R: usize, const O: usize>(
+    few: &Few<'_, T>,
+    row: usize,
+    o: usize,
+    found: [[T; O]; R],
+    (out, scale): (Out, T),
+) {
+    // SAFETY: each task has its own columns.
+    #[allow(unsafe_code)]
+    let mut y = unsafe { few.y.block(row, R, o, O) };
+    for (r, found) in found.iter().enumerate() {
+        for (j, &sum) in found.iter().enumerate() {
+            let before = if out == Out::Add { y.get(r, j) } else { T::ZERO };
+            y.set(r, j, before + scale * sum);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::check::random;
+
+    #[test]
+    fn every_number_of_rows_agrees_with_the_definition() {
+        let (outs, ins) = (2 * OUTS_PER_TASK + 11, 24);
+        let w = random(outs * ins, 1);
+        for rows in 1..8 {
+            let x = random(rows * ins, 2);
+            let mut y = vec![1.0; rows * outs];
+            let few = Few { x: &x, x_stride: ins, y: Columns::new(&mut y, outs), rows, outs };
+            product(&few, Out::Add, 2.0, &Plain::new(&w, ins).expect("a multiple of the lanes"));
+            for (at, y) in y.iter().enumerate() {
+                let (r, o) = (at / outs, at % outs);
+                let sum: f64 = (0..ins).map(|i| x[r * ins + i] * w[o * ins + i]).sum();
+                assert!((y - 1.0 - 2.0 * sum).abs() < 1e-12, "row {r} of {rows}, output {o}");
+            }
+        }
+    }
+}
