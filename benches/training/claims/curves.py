@@ -18,6 +18,8 @@ SMOOTH = 3  # iterations in a running mean: a batch's mean of 32 scores is noisy
 def run(bench):
     a = bench.arguments
     model = a.model or bench.model
+    if not (a.model or a.quick or a.report):
+        raise SystemExit("random weights learn no style: give a real model with --model DIR")
     folder = bench.cache / ("curves-quick" if a.quick else "curves")
     if not a.report:
         measure(bench, model, folder)
@@ -30,7 +32,7 @@ def run(bench):
 
 def measure(bench, model, folder):
     a = bench.arguments
-    task = {"new_tokens": 8, "epochs": 1, "every": 8} if a.quick else {"new_tokens": 48, "epochs": 2, "every": 1}
+    task = {"new_tokens": 48, "epochs": 1 if a.quick else 2}
     adapter = curve_task.reward_model(bench, model, folder, task)
     data_file, ids_file, ids = bench.write("curves", curve_task.data_set(prompts=curve_task.prompts()), model)
     exported = export(bench, model, adapter, folder / "reward-trl")

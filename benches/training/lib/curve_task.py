@@ -1,6 +1,7 @@
 """The task of the learning curves: descriptions in warm words. Prompts, the rule that ranks, the reward model that hone trains on
 those rankings. Standard library only."""
 import json
+import random
 import re
 
 from lib.data import data_set
@@ -43,6 +44,18 @@ def ranked(samples):
     return data_set(rankings=rankings[8:], held_out_rankings=rankings[:8])
 
 
+def sampled(bench, model, prompts_file, new_tokens):
+    sampling = {"model": model, "data": str(prompts_file), "max_new_tokens": new_tokens, "seed": 1, "per_prompt": 4}
+    return [json.loads(line) for line in bench.tool("sample", sampling).splitlines()]
+
+
+def made_up():
+    """For --quick, whose random model says nothing that could be ranked."""
+    rng = random.Random(1)
+    words = sorted(WARM | COLD)
+    return [{"messages": p["messages"], "answers": [" ".join(rng.sample(words, 3)) for _ in range(4)]} for p in prompts()[::6]]
+
+
 def reward_model(bench, model, folder, settings):
     """Samples answers of the base, ranks them, trains hone's reward model on them, once: its artifact in `folder`."""
     artifact = folder / "reward-run" / "artifact"
@@ -50,9 +63,8 @@ def reward_model(bench, model, folder, settings):
         return artifact
     folder.mkdir(parents=True, exist_ok=True)
     prompts_file = folder / "prompts.json"
-    prompts_file.write_text(json.dumps(data_set(prompts=prompts()[:: settings["every"]])))
-    sampling = {"model": model, "data": str(prompts_file), "max_new_tokens": settings["new_tokens"], "seed": 1, "per_prompt": 4}
-    samples = [json.loads(line) for line in bench.tool("sample", sampling).splitlines()]
+    prompts_file.write_text(json.dumps(data_set(prompts=prompts())))
+    samples = made_up() if bench.arguments.quick else sampled(bench, model, prompts_file, settings["new_tokens"])
     rankings_file = folder / "rankings.json"
     rankings_file.write_text(json.dumps(ranked(samples)))
     training = {"model": model, "data": str(rankings_file), "run_dir": str(folder / "reward-run"), "seed": 1, "free": True,

@@ -43,7 +43,7 @@ class Worker:
 
     def close(self):
         self.process.stdin.close()
-        self.process.stdout.close()
+        self.process.stdout.read()  # what it says at its end
         self.process.wait()
         self.dir.cleanup()
 
