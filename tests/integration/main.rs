@@ -8,6 +8,7 @@ mod feedback;
 mod jobs;
 mod learning_loop;
 mod native;
+mod never_lost;
 mod openapi;
 mod page;
 mod support;

@@ -1,4 +1,4 @@
-//! The model against PyTorch: logits, log-probs, entropies and gradients of two tiny models, made by `golden/make.py`.
+//! The model against PyTorch: logits, log-probs, entropies and gradients of tiny models of each family, made by `golden/make.py`.
 
 use hone_learn::{Adapter, Base, Batch, Keep, Params, Workspace, backward, forward, head};
 use safetensors::SafeTensors;
@@ -96,8 +96,20 @@ fn qwen2_with_biases_a_tied_head_and_bf16_shards() {
 }
 
 #[test]
+fn llama_with_divided_rope_and_a_tied_head() {
+    check("llama_linear", Keep::Activations);
+    check("llama_linear", Keep::Recompute);
+}
+
+#[test]
+fn mistral_with_its_own_head_width() {
+    check("mistral", Keep::Activations);
+    check("mistral", Keep::Recompute);
+}
+
+#[test]
 fn logits_of_a_session() {
-    for name in ["llama", "qwen2"] {
+    for name in ["llama", "llama_linear", "mistral", "qwen2"] {
         let g = Golden::open(name);
         for (i, tokens) in SEQUENCES.iter().enumerate() {
             let expected = g.get(&format!("logits.{i}"));

@@ -98,6 +98,29 @@ fn a_sequence_does_not_see_its_neighbours() {
 }
 
 #[test]
+fn the_gradient_of_a_pack_is_the_sum_of_its_sequences_gradients() {
+    let f = fixture();
+    let sequences = [tokens(&f.base, 33, 1), tokens(&f.base, 2, 2), tokens(&f.base, 17, 3)];
+    let of = |some: &[Vec<u32>]| {
+        let (_, grads) = loss_and_grads(&f, &f.adapter, &Batch::pack(some), Keep::Activations, &mut Workspace::new());
+        let rows: usize = some.iter().map(|s| s.len() - 1).sum();
+        (grads, rows as f32) // the loss is a mean over rows
+    };
+    let (together, rows) = of(&sequences);
+    let alone = sequences.each_ref().map(|s| of(std::slice::from_ref(s)));
+    for (i, whole) in together.iter().enumerate().filter(|(_, p)| p.name.contains("lora")) {
+        let mut sum = vec![0.0; whole.data.len()];
+        for (grads, mine) in &alone {
+            let part = grads.iter().nth(i).expect("same layout");
+            sum.iter_mut().zip(&part.data).for_each(|(s, g)| *s += g * mine / rows);
+        }
+        let largest = sum.iter().fold(0.0f32, |m, x| m.max(x.abs()));
+        let apart = sum.iter().zip(&whole.data).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(largest > 1e-4 && apart < 1e-4 * largest, "{}: {apart} apart of {largest}", whole.name);
+    }
+}
+
+#[test]
 fn recomputing_gives_the_gradients_of_keeping_and_buffers_can_be_reused() {
     let f = fixture();
     let mut ws = Workspace::new();

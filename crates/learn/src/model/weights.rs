@@ -6,6 +6,7 @@ use crate::kernels::rope::RopeTable;
 use memmap2::Mmap;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use std::collections::{BTreeMap, BTreeSet};
@@ -85,6 +86,20 @@ impl Base {
         self.head.as_ref().unwrap_or(&self.embedding)
     }
 
+    /// A number for each tensor that changes with any of its values: sum of bits_i (2 i + 1) modulo 2^64. No safeguard against
+    /// malice, but as fast as memory is read.
+    pub(crate) fn checksums(&self) -> Vec<u64> {
+        let Self { config: _, embedding, layers, final_norm, head, rope: _ } = self;
+        let of_layer = |l: &'_ Layer| {
+            let Layer { attention_norm, qkv, qkv_bias, o, ffn_norm, gate_up, down } = l;
+            let bias = qkv_bias.as_deref().unwrap_or_default();
+            let tensors: [&[f32]; 7] = [attention_norm, qkv, bias, o, ffn_norm, gate_up, down];
+            tensors.map(checksum)
+        };
+        let ends: [&[f32]; 3] = [embedding, final_norm, head.as_deref().unwrap_or_default()];
+        ends.map(checksum).into_iter().chain(layers.iter().flat_map(of_layer)).collect()
+    }
+
     fn load(config: ModelConfig, load: &Load<'_>) -> Result<Self, LearnError> {
         let (h, v) = (config.hidden, config.vocab);
         let layers = (0..config.layers)
@@ -99,6 +114,12 @@ impl Base {
             config,
         })
     }
+}
+
+/// See [`Base::checksums`].
+fn checksum(values: &[f32]) -> u64 {
+    let weighted = |(i, x): (usize, &f32)| u64::from(x.to_bits()).wrapping_mul(2 * i as u64 + 1);
+    values.par_iter().enumerate().map(weighted).reduce(|| 0, u64::wrapping_add)
 }
 
 type Load<'a> = dyn Fn(&str, &[usize]) -> Result<Vec<f32>, LearnError> + 'a;
@@ -236,5 +257,24 @@ pub(crate) fn to_f32(view: &TensorView<'_>) -> Result<Vec<f32>, String> {
         Dtype::BF16 => Ok(pairs().map(|bits| half::bf16::from_bits(bits).to_f32()).collect()),
         Dtype::F16 => Ok(pairs().map(|bits| half::f16::from_bits(bits).to_f32()).collect()),
         other => Err(format!("weights of type {other:?} can't be read; convert them to F32, BF16 or F16")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::checksum;
+
+    #[test]
+    fn a_checksum_sees_each_value_and_its_place() {
+        let values: Vec<f32> = (0..1000).map(|i| i as f32 * 0.37 - 80.0).collect();
+        for i in 0..values.len() {
+            let mut other = values.clone();
+            other[i] = -other[i];
+            assert_ne!(checksum(&other), checksum(&values), "value {i}");
+        }
+        let mut swapped = values.clone();
+        swapped.swap(3, 4);
+        assert_ne!(checksum(&swapped), checksum(&values));
+        assert_eq!(checksum(&[]), 0);
     }
 }

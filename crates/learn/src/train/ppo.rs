@@ -2,6 +2,8 @@
 //! Policy, reference, value function and reward model are adapters on one frozen base. `ppo/rollout` is the experience, `ppo/update`
 //! the learning, `ppo/kl` the coefficient.
 
+#[cfg(test)]
+mod golden;
 mod kl;
 mod roles;
 mod rollout;

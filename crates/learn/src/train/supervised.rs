@@ -105,7 +105,8 @@ pub(crate) fn train(
         let mut figures = run.gradient(objective, batch, &mut ws, &mut grads)?;
         let norm = clip_global_norm(&mut grads, plan.gradient_norm_max);
         let rate = schedule.rate(run.step);
-        run.adam.step(&mut run.adapter.params, &grads, rate)?;
+        let stepped = run.adam.step(&mut run.adapter.params, &grads, rate);
+        stepped.map_err(|e| run.checkpoints.blame(run.step, e))?;
         figures.extend([("lr".to_owned(), rate), ("grad_norm".to_owned(), norm)]);
         run.clock.add(batch.iter().map(|&i| objective.sizes()[i] as f64).sum());
         run.done(figures)?;
@@ -166,14 +167,10 @@ impl<'r, 'c> Run<'r, 'c> {
             shares.into_iter().for_each(|(name, share)| *figures.entry(name.to_owned()).or_default() += share);
         }
         match figures.get(LOSS) {
-            Some(loss) if !loss.is_finite() => Err(LearnError::NonFinite {
-                what: match self.saved {
-                    Some(saved) => {
-                        format!("the loss of step {} ({loss}; the last good checkpoint is step {saved})", self.step + 1)
-                    }
-                    None => format!("the loss of step {} ({loss}; there is no checkpoint yet)", self.step + 1),
-                },
-            }),
+            Some(loss) if !loss.is_finite() => {
+                let what = format!("the loss of step {} ({loss})", self.step + 1);
+                Err(self.checkpoints.blame(self.step, LearnError::NonFinite { what }))
+            }
             _ => Ok(figures),
         }
     }

@@ -1,4 +1,4 @@
-"""Makes the golden numbers in this folder: two tiny random models, a LoRA adapter on each, and what PyTorch computes.
+"""Makes the golden numbers in this folder: tiny random models of each family, a LoRA adapter on each, and what PyTorch computes.
 
     python -m venv venv && venv/bin/pip install -r requirements.txt && venv/bin/python make.py
 
@@ -11,7 +11,8 @@ import os
 
 import torch
 from safetensors.torch import save_file
-from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import (LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Qwen2Config,
+                          Qwen2ForCausalLM)
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 R, ALPHA, TEMPERATURE = 3, 5.0, 0.7
@@ -20,6 +21,7 @@ SEQUENCES = [[1, 5, 9, 33, 2, 2, 17], [4, 39, 0, 8, 8]]
 
 SIZES = dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, intermediate_size=24,
              vocab_size=40, max_position_embeddings=64, attn_implementation="eager")
+SMALL = dict(SIZES, hidden_size=8, num_attention_heads=2, num_key_value_heads=1, intermediate_size=12)
 # A head width that is not hidden / heads, and Llama 3's stretched rotary frequencies.
 LLAMA3 = dict(rope_type="llama3", rope_theta=10000.0, factor=4.0, low_freq_factor=1.0, high_freq_factor=4.0,
               original_max_position_embeddings=16)
@@ -28,6 +30,16 @@ MODELS = {
                                             tie_word_embeddings=False), torch.float32, "5GB"),
     # Biases on q, k and v; a tied head; bf16 in several shards.
     "qwen2": (Qwen2ForCausalLM, Qwen2Config(**SIZES, rope_theta=1e6, tie_word_embeddings=True), torch.bfloat16, "4KB"),
+    # Frequencies divided by a factor; a tied head.
+    "llama_linear": (LlamaForCausalLM, LlamaConfig(
+        **SMALL, rope_parameters=dict(rope_type="linear", rope_theta=10000.0, factor=2.5), tie_word_embeddings=True),
+        torch.float32, "5GB"),
+    # A head width that is not hidden / heads.
+    "mistral": (MistralForCausalLM, MistralConfig(**SMALL, head_dim=6, sliding_window=None), torch.float32, "5GB"),
+    # A token sees itself and the two before it, in every block or (Qwen2) in the upper one.
+    "mistral_window": (MistralForCausalLM, MistralConfig(**SMALL, sliding_window=3), torch.float32, "5GB"),
+    "qwen2_window": (Qwen2ForCausalLM, Qwen2Config(**SMALL, use_sliding_window=True, sliding_window=3, max_window_layers=1),
+                     torch.float32, "5GB"),
 }
 
 

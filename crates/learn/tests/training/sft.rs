@@ -108,6 +108,38 @@ fn a_loss_that_is_not_finite_stops_the_run_at_its_last_good_checkpoint() {
     let wild = SftConfig { learning_rate: 1e30, checkpoint_steps: 1, ..config() };
     let stopped = world.run("run", false, None, |ctx| sft::train(&wild, &data, None, ctx)).0.expect_err("diverges");
     assert!(matches!(&stopped, LearnError::NonFinite { .. }), "{stopped}");
-    assert!(stopped.to_string().contains("last good checkpoint is step 1"), "{stopped}");
+    // The first step threw the weights out: its checkpoint would only give the same again.
+    assert!(stopped.to_string().contains("the loss of step 2 (NaN)"), "{stopped}");
+    assert!(stopped.to_string().contains("without a good checkpoint"), "{stopped}");
     assert!(!world.path("run").join("artifact").exists(), "nothing half-good is left");
+}
+
+#[test]
+fn a_run_goes_on_from_the_checkpoint_before_the_one_that_is_no_good() {
+    let (world, data) = (World::new(), data(0));
+    let config = SftConfig { checkpoint_steps: 1, ..config() };
+    let train =
+        |name: &str, resume, stop_at| world.run(name, resume, stop_at, |ctx| sft::train(&config, &data, None, ctx)).0;
+    let whole = train("whole", false, None).expect("trains");
+    train("parts", false, Some(5)).expect_err("stopped");
+    let checkpoints = world.path("parts").join("checkpoints");
+    let steps = || -> Vec<String> {
+        let entries = std::fs::read_dir(&checkpoints).expect("lists");
+        let mut names: Vec<_> = entries.map(|e| e.expect("entry").file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    };
+    let newest = steps().pop().expect("a checkpoint");
+    // Weights that a step has thrown out: finite, and too large for any sum.
+    let tensors = checkpoints.join(&newest).join("tensors.safetensors");
+    let mut bytes = std::fs::read(&tensors).expect("reads");
+    let data_from = 8 + u64::from_le_bytes(bytes[..8].try_into().expect("8 bytes")) as usize;
+    bytes[data_from..].chunks_exact_mut(4).for_each(|x| x.copy_from_slice(&1e30f32.to_le_bytes()));
+    std::fs::write(&tensors, bytes).expect("writes");
+    let stopped = train("parts", true, None).expect_err("not finite").to_string();
+    let before = steps().pop().expect("the one before");
+    assert!(before < newest, "{newest} is gone, {before} is the last");
+    let step: usize = before.trim_start_matches("step-").parse().expect("a number");
+    assert!(stopped.contains(&format!("the last good checkpoint being step {step}")), "{stopped}");
+    assert_eq!(train("parts", true, None).expect("goes on").sha256, whole.sha256);
 }

@@ -19,7 +19,7 @@ pub(super) struct Learner {
 }
 
 impl Learner {
-    fn new(adapter: Adapter) -> Self {
+    pub(super) fn new(adapter: Adapter) -> Self {
         Self { adam: AdamW::new(&adapter.params, 0.0), grads: adapter.params.zeros_like(), adapter }
     }
 }

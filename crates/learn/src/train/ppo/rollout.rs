@@ -84,6 +84,18 @@ pub(crate) fn judge(
     Ok(judged.map(episode).collect())
 }
 
+/// Refuses numbers that aren't finite before anything is learned from them: the weights that the iteration began with gave them.
+pub(crate) fn check_finite(episodes: &[Episode]) -> Result<(), LearnError> {
+    for e in episodes {
+        let mut named = [("log-prob", &e.logprobs), ("KL", &e.kl), ("value", &e.values)].into_iter();
+        let what = named.find(|(_, xs)| xs.iter().any(|x| !x.is_finite())).map(|(what, _)| what);
+        if let Some(what) = what.or_else(|| (!e.reward.is_finite()).then_some("reward")) {
+            return Err(LearnError::NonFinite { what: format!("a {what} of an answer") });
+        }
+    }
+    Ok(())
+}
+
 /// The iteration's figures under the field's names. Sums run over an answer's tokens, means over answers.
 pub(crate) fn figures(episodes: &[Episode], kl_coef: f64) -> BTreeMap<String, f64> {
     let mean = |f: &dyn Fn(&Episode) -> f64| episodes.iter().map(f).sum::<f64>() / episodes.len() as f64;

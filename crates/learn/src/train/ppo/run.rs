@@ -60,10 +60,12 @@ impl<'r, 'c> Run<'r, 'c> {
         let (config, rates, begun) = (self.config, self.rates(), Instant::now());
         let prompts = self.draw_prompts();
         self.enter("rollout")?;
-        let answers = rollout::answers(&self.roles, config, &prompts, &mut self.state.rng)?;
+        let answers = rollout::answers(&self.roles, config, &prompts, &mut self.state.rng);
+        let answers = answers.map_err(|e| self.checkpoints.blame(self.iteration, e))?;
         let rolled_out = begun.elapsed();
         self.enter("score")?;
         let episodes = rollout::judge(&self.roles, config, answers, self.state.kl_coef, ws)?;
+        rollout::check_finite(&episodes).map_err(|e| self.checkpoints.blame(self.iteration, e))?;
         let scored = begun.elapsed();
         self.enter("update")?;
         let mut figures = rollout::figures(&episodes, self.state.kl_coef);

@@ -84,7 +84,7 @@ fn gradients(
     }
     for (what, loss) in [("policy loss", total.policy_loss), ("value loss", total.value_loss)] {
         if !loss.is_finite() {
-            let what = format!("the {what} ({loss}; the last good state is in the newest checkpoint)");
+            let what = format!("the {what} ({loss}; the newest checkpoint is good)");
             return Err(LearnError::NonFinite { what });
         }
     }
