@@ -125,6 +125,12 @@ impl Adapter {
         Ok(Self { config, params })
     }
 
+    /// The first block that it touches; the number of blocks where it touches none.
+    pub fn first_block(&self, model: &ModelConfig) -> usize {
+        let touched = |layer: &usize| TARGETS.iter().any(|t| self.params.get(&a_name(*layer, t)).is_some());
+        (0..model.layers).find(touched).unwrap_or(model.layers)
+    }
+
     /// The scalar head's weight, `(hidden,)`, or that of n heads, `(n, hidden)`, when there is one.
     pub fn score_weight(&self) -> Option<&[f32]> {
         self.params.get(SCORE_WEIGHT).map(|p| p.data.as_slice())

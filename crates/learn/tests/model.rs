@@ -2,7 +2,7 @@
 
 use hone_learn::generate::{GenerateConfig, generate};
 use hone_learn::head::{selected_logprobs, selected_logprobs_backward};
-use hone_learn::model::{Dropout, forward_dropping};
+use hone_learn::model::{Dropout, How, forward_with, trunk};
 use hone_learn::tiny::TinySpec;
 use hone_learn::{Adapter, Base, Batch, Keep, LearnError, LoraConfig, Params, Workspace, backward, forward};
 use rand::{RngExt, SeedableRng};
@@ -69,7 +69,7 @@ fn dropping_loss_and_grads(
     keep: Keep,
     ws: &mut Workspace,
 ) -> (f64, Params) {
-    let hidden = forward_dropping(&f.base, Some(adapter), batch, dropout, keep, ws).expect("forward");
+    let hidden = forward_with(&f.base, Some(adapter), batch, How { keep, dropout, from: None }, ws).expect("forward");
     let rows: Vec<usize> = (0..batch.sequences()).flat_map(|s| batch.range(s).take(batch.range(s).len() - 1)).collect();
     let targets: Vec<u32> = rows.iter().map(|r| batch.tokens[r + 1]).collect();
     let found = selected_logprobs(&f.base, &hidden, &rows, &targets, 1.0);
@@ -312,4 +312,48 @@ fn bad_input_is_an_error() {
     assert_eq!(ask(vec![1; 250]).expect("cut short")[0].tokens.len(), 7, "the context ends the answer");
     std::fs::remove_file(f.dir("base").join("model.safetensors")).expect("remove");
     assert!(matches!(Base::open(&f.dir("base")), Err(LearnError::Io { .. })));
+}
+
+#[test]
+fn completions_that_share_their_prompt_are_as_if_each_had_its_own() {
+    let f = fixture();
+    let (prompt, completions) = (tokens(&f.base, 9, 1), [5, 1, 70].map(|n| tokens(&f.base, n, n as u64)));
+    let whole: Vec<Vec<u32>> = completions.iter().map(|c| [prompt.clone(), c.clone()].concat()).collect();
+    let apart = Batch::pack(&whole);
+    let mut shared = Batch::pack(&[prompt.clone()]);
+    completions.iter().for_each(|c| {
+        shared.push(c, Some(0));
+    });
+    // The last row of each completion, as where a reward is read.
+    let lasts = |batch: &Batch, first: usize| (first..first + 3).map(|s| batch.range(s).end - 1).collect::<Vec<_>>();
+    let run = |batch: &Batch, rows: &[usize]| {
+        let ws = &mut Workspace::new();
+        let hidden = forward(&f.base, Some(&f.adapter), batch, Keep::Activations, ws).expect("forward");
+        let width = f.base.config().hidden;
+        let mut d_hidden = vec![0.0; hidden.len()];
+        rows.iter().for_each(|r| d_hidden[r * width..][..width].fill(0.1));
+        let mut grads = f.adapter.params.zeros_like();
+        backward(&f.base, &f.adapter, batch, ws, &d_hidden, &mut grads).expect("backward");
+        let last: Vec<f32> = rows.iter().flat_map(|r| hidden[r * width..][..width].to_vec()).collect();
+        (last, grads)
+    };
+    let (hidden_apart, grads_apart) = run(&apart, &lasts(&apart, 0));
+    let (hidden_shared, grads_shared) = run(&shared, &lasts(&shared, 1));
+    assert_close(&hidden_shared, &hidden_apart, 1e-5);
+    for (a, b) in grads_shared.iter().zip(grads_apart.iter()) {
+        assert_close(&a.data, &b.data, 1e-4);
+    }
+}
+
+#[test]
+fn a_pass_can_begin_where_the_adapters_begin() {
+    let f = fixture();
+    let upper = random_adapter(&f.base, LoraConfig { r: 4, alpha: 10.0, layers: 1, ..LoraConfig::default() });
+    assert_eq!((upper.first_block(f.base.config()), f.adapter.first_block(f.base.config())), (1, 0));
+    let batch = Batch::pack(&[tokens(&f.base, 12, 1), tokens(&f.base, 7, 2)]);
+    let ws = &mut Workspace::new();
+    let whole = forward(&f.base, Some(&upper), &batch, Keep::Nothing, ws).expect("forward");
+    let into = trunk(&f.base, &batch, 1, ws).expect("trunk");
+    let how = How { keep: Keep::Nothing, dropout: None, from: Some((1, &into)) };
+    assert_eq!(forward_with(&f.base, Some(&upper), &batch, how, ws).expect("forward"), whole);
 }

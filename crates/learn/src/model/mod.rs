@@ -12,7 +12,7 @@ mod workspace;
 pub use batch::Batch;
 pub use config::{ModelConfig, RopeScaling};
 pub use dropout::Dropout;
-pub use pass::{Keep, backward, forward, forward_dropping};
+pub use pass::{How, Keep, backward, forward, forward_with, trunk};
 pub use weights::Base;
 pub use workspace::Workspace;
 

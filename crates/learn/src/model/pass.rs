@@ -19,6 +19,17 @@ pub enum Keep {
     Recompute,
 }
 
+/// How a forward pass is run.
+#[derive(Debug)]
+pub struct How<'a> {
+    /// What it keeps.
+    pub keep: Keep,
+    /// Dropout on the residual branches: for training passes.
+    pub dropout: Option<Dropout>,
+    /// A block, and what goes into it, `(tokens, hidden)`: the blocks below are not run again.
+    pub from: Option<(usize, &'a [f32])>,
+}
+
 /// Hidden states after the final norm, `(tokens, hidden)`. Give the buffer back with [`Workspace::give`] when done with it.
 ///
 /// # Errors
@@ -30,22 +41,25 @@ pub fn forward(
     keep: Keep,
     ws: &mut Workspace,
 ) -> Result<Vec<f32>, LearnError> {
-    forward_dropping(base, adapter, batch, None, keep, ws)
+    forward_with(base, adapter, batch, How { keep, dropout: None, from: None }, ws)
 }
 
-/// [`forward`], with dropout on the residual branches: for training passes.
+/// [`forward`], with dropout, or from a block on.
 ///
 /// # Errors
 /// As [`forward`].
-pub fn forward_dropping(
+///
+/// # Panics
+/// If the adapter has matrices below the block at which the pass begins.
+pub fn forward_with(
     base: &Base,
     adapter: Option<&Adapter>,
     batch: &Batch,
-    dropout: Option<Dropout>,
-    keep: Keep,
+    how: How<'_>,
     ws: &mut Workspace,
 ) -> Result<Vec<f32>, LearnError> {
     check(base, batch)?;
+    let How { keep, dropout, from } = how;
     let adapters = resolve(&base.config, adapter)?;
     let positions = batch.positions();
     let first = if keep == Keep::Nothing { base.config.layers } else { first_adapted(&adapters) };
@@ -53,8 +67,16 @@ pub fn forward_dropping(
         ws.forget();
     }
     let mut blocks = Vec::with_capacity(base.config.layers - first);
-    let mut x = embed(base, &batch.tokens, ws);
-    for (index, adapters) in adapters.iter().enumerate() {
+    let (begin, mut x) = match from {
+        None => (0, embed(base, &batch.tokens, ws)),
+        Some((block, into)) => {
+            assert!(block <= first_adapted(&adapters), "an adapter lies below block {block}, where the pass begins");
+            let mut x = ws.take(into.len());
+            x.copy_from_slice(into);
+            (block, x)
+        }
+    };
+    for (index, adapters) in adapters.iter().enumerate().skip(begin) {
         let block = Block::new(base, index, adapters.as_ref()).dropping(dropout.as_ref(), index);
         let (y, acts) = block.forward(x, &positions, attend(base, index, batch), ws);
         x = y;
@@ -72,6 +94,22 @@ pub fn forward_dropping(
         ws.trace = Some(Trace { batch: batch.clone(), first, blocks, last: x, dropout });
     }
     Ok(hidden)
+}
+
+/// What goes into block `block`, `(tokens, hidden)`, where no adapter lies below it: the same for every adapter that begins there.
+///
+/// # Errors
+/// As [`forward`].
+pub fn trunk(base: &Base, batch: &Batch, block: usize, ws: &mut Workspace) -> Result<Vec<f32>, LearnError> {
+    check(base, batch)?;
+    let positions = batch.positions();
+    let mut x = embed(base, &batch.tokens, ws);
+    for index in 0..block {
+        let (y, acts) = Block::new(base, index, None).forward(x, &positions, attend(base, index, batch), ws);
+        acts.give_back(ws);
+        x = y;
+    }
+    Ok(x)
 }
 
 /// Adds the gradients of the adapter's matrices to `grads`, from `d_hidden`, `(tokens, hidden)`, the gradient of what

@@ -8,14 +8,28 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// A prompt followed by its response, in tokens.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Sequence {
     /// Prompt, then response.
     pub(crate) tokens: Vec<u32>,
     /// How many of them are the prompt. At least 1, so that the first response token has a state that predicts it.
     pub(crate) prompt_len: usize,
+    /// What the blocks that no adapter touches make of it, computed once for all roles and epochs.
+    pub(crate) trunk: Option<Arc<Trunk>>,
+}
+
+/// What goes into a block, for a sequence and perhaps what follows it.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Trunk {
+    /// The block.
+    pub(crate) block: usize,
+    /// Width of a row.
+    pub(crate) hidden: usize,
+    /// `(tokens or more, hidden)`.
+    pub(crate) rows: Vec<f32>,
 }
 
 impl AsRef<[u32]> for Sequence {
@@ -26,7 +40,7 @@ impl AsRef<[u32]> for Sequence {
 
 impl Sequence {
     pub(crate) fn new(prompt: &[u32], response: &[u32]) -> Self {
-        Self { tokens: [prompt, response].concat(), prompt_len: prompt.len() }
+        Self { tokens: [prompt, response].concat(), prompt_len: prompt.len(), trunk: None }
     }
 
     pub(crate) fn prompt(&self) -> &[u32] {

@@ -1,13 +1,14 @@
 //! The forward passes that the trainers need, in micro-batches: log-probs and values of responses, scores of whole texts.
 //! Every role is an adapter (or none) on the one frozen base.
 
-use super::data::{Sequence, micro_batches};
+use super::data::{Sequence, Trunk, micro_batches};
 use super::packed::{Packed, response_tokens};
 pub(crate) use super::reward_model::RewardModel;
 use crate::LearnError;
 use crate::head;
 use crate::lora::Adapter;
-use crate::model::{Base, Keep, Workspace, forward};
+use crate::model::{Base, Keep, Workspace, trunk};
+use std::sync::Arc;
 
 /// What a policy says of a response, token by token.
 #[derive(Debug, Clone, Default)]
@@ -41,6 +42,34 @@ pub(crate) fn per_sequence(all: &[f32], sequences: &[&Sequence]) -> Vec<Vec<f64>
     sequences.iter().map(|s| rest.by_ref().take(s.response_len()).collect()).collect()
 }
 
+/// Gives each sequence what goes into `block` for it: computed once, used by every role. Nothing where a block is at the bottom.
+/// With `end` there is a row more, for the end token that the reward model adds to an answer without one.
+pub(crate) fn with_trunks(
+    base: &Base,
+    block: usize,
+    end: Option<u32>,
+    sequences: &mut [Sequence],
+    budget: usize,
+    ws: &mut Workspace,
+) -> Result<(), LearnError> {
+    if block == 0 {
+        return Ok(());
+    }
+    let mut longer = sequences.to_vec();
+    longer.iter_mut().for_each(|s| s.tokens.extend(end));
+    let hidden = base.config().hidden;
+    let trunks = grouped(&longer, budget, |packed, _| {
+        let all = trunk(base, &packed.batch, block, ws)?;
+        let of = |rows: Vec<usize>| rows.iter().flat_map(|r| &all[r * hidden..][..hidden]).copied().collect();
+        let each = packed.rows().into_iter().map(|rows| Some(Arc::new(Trunk { block, hidden, rows: of(rows) })));
+        let each = each.collect();
+        ws.give(all);
+        Ok(each)
+    })?;
+    sequences.iter_mut().zip(trunks).for_each(|(s, trunk)| s.trunk = trunk);
+    Ok(())
+}
+
 /// Log-probs and entropies of the responses at `temperature`, under an adapter or the bare base.
 pub(crate) fn logprobs(
     base: &Base,
@@ -51,7 +80,7 @@ pub(crate) fn logprobs(
     ws: &mut Workspace,
 ) -> Result<Vec<TokenLogprobs>, LearnError> {
     grouped(sequences, budget, |packed, members| {
-        let hidden = forward(base, adapter, &packed.batch, Keep::Nothing, ws)?;
+        let hidden = packed.forward(base, adapter, Keep::Nothing, ws)?;
         let (rows, targets) = (packed.response_rows(), response_tokens(members));
         let all = head::selected_logprobs(base, &hidden, &rows, &targets, temperature as f32);
         ws.give(hidden);
@@ -78,7 +107,7 @@ pub(crate) fn values(
 ) -> Result<Vec<Vec<f64>>, LearnError> {
     let weight = head_weight(adapter)?;
     grouped(sequences, budget, |packed, members| {
-        let hidden = forward(base, Some(adapter), &packed.batch, Keep::Nothing, ws)?;
+        let hidden = packed.forward(base, Some(adapter), Keep::Nothing, ws)?;
         let scores = head::scores(&hidden, &packed.response_rows(), weight);
         ws.give(hidden);
         Ok(per_sequence(&scores, members))
@@ -95,7 +124,7 @@ pub(crate) fn head_scores(
 ) -> Result<Vec<Vec<f64>>, LearnError> {
     let weights = head_weight(adapter)?;
     grouped(sequences, budget, |packed, _| {
-        let hidden = forward(base, Some(adapter), &packed.batch, Keep::Nothing, ws)?;
+        let hidden = packed.forward(base, Some(adapter), Keep::Nothing, ws)?;
         let (rows, mut each) = (packed.last_rows(), vec![Vec::new(); packed.last_rows().len()]);
         for weight in weights.chunks_exact(base.config().hidden) {
             let scores = head::scores(&hidden, &rows, weight);

@@ -6,7 +6,7 @@ use super::supervised::{self, LOSS, Objective, Plan, Step};
 use super::{Context, Outcome, SftConfig, finish, fresh_adapter, identity, roles};
 use crate::checkpoint::Checkpoints;
 use crate::lora::Adapter;
-use crate::model::{Base, Dropout, Workspace, backward, forward_dropping};
+use crate::model::{Base, Dropout, How, Workspace, backward, forward_with};
 use crate::params::Params;
 use crate::{LearnError, head, losses};
 use hone_domain::{DataSet, Demonstration};
@@ -122,8 +122,13 @@ impl Objective for Imitation<'_> {
         let tokens_batch: usize = step.batch.iter().map(|&i| self.sequences[i].response_len()).sum();
         let dropout =
             (self.dropout > 0.0).then(|| Dropout::new(self.dropout, self.seed, step.number, &packed.batch, micro));
-        let hidden =
-            forward_dropping(self.base, Some(adapter), &packed.batch, dropout, super::keep(self.recompute), ws)?;
+        let hidden = forward_with(
+            self.base,
+            Some(adapter),
+            &packed.batch,
+            How { keep: super::keep(self.recompute), dropout, from: None },
+            ws,
+        )?;
         let (said, slope) = head::selected_logprobs_with_slope(self.base, &hidden, &rows, &targets, 1.0);
         let logprobs: Vec<f64> = said.logprob.iter().map(|&x| f64::from(x)).collect();
         let loss = losses::cross_entropy(&logprobs, tokens_batch as f64);
