@@ -9,6 +9,7 @@ use crate::kernels::matmul::{Mat, MatMut, Out, matmul};
 use crate::kernels::reduce::{dot, exp_sum, max};
 use crate::model::Base;
 use rayon::prelude::*;
+use std::borrow::Cow;
 
 /// Values in a chunk of logits: 8 MB, about what the last cache level holds.
 const CHUNK_VALUES: usize = 1 << 21;
@@ -35,7 +36,7 @@ pub fn selected_logprobs(
     temperature: f32,
 ) -> SelectedLogprobs {
     let x = gather(hidden, rows, base.config.hidden);
-    pass(base.head_weight(), base.config.hidden, &x, targets, temperature, None)
+    pass(&vocabulary(base), base.config.hidden, &x, targets, temperature, None)
 }
 
 /// The same, and the slope `d logprob / d hidden`, `(rows, hidden)`, at the price of one more product: with it backward needs
@@ -52,7 +53,7 @@ pub fn selected_logprobs_with_slope(
 ) -> (SelectedLogprobs, Vec<f32>) {
     let x = gather(hidden, rows, base.config.hidden);
     let mut slope = vec![0.0; x.len()];
-    let found = pass(base.head_weight(), base.config.hidden, &x, targets, temperature, Some(&mut slope));
+    let found = pass(&vocabulary(base), base.config.hidden, &x, targets, temperature, Some(&mut slope));
     (found, slope)
 }
 
@@ -123,16 +124,27 @@ struct Running<T> {
     rescale: T,
 }
 
-/// `weight` is `(vocab, h)`, `x` is `(rows, h)`, `slope` likewise and zero.
+/// The rows of the vocabulary's matrix, `(tokens, hidden)`, by number.
+struct Vocabulary<'a, T: Clone> {
+    tokens: usize,
+    rows: Box<dyn Fn(usize, usize) -> Cow<'a, [T]> + Sync + 'a>,
+}
+
+fn vocabulary(base: &Base) -> Vocabulary<'_, f32> {
+    let (w, h) = (base.head_weight(), base.config.hidden);
+    Vocabulary { tokens: base.config.vocab, rows: Box::new(move |from, n| w.slice(from * h, n * h)) }
+}
+
+/// `x` is `(rows, h)`, `slope` likewise and zero.
 fn pass<T: Real + Into<f64>>(
-    weight: &[T],
+    vocabulary: &Vocabulary<'_, T>,
     h: usize,
     x: &[T],
     targets: &[u32],
     temperature: T,
     mut slope: Option<&mut [T]>,
 ) -> SelectedLogprobs {
-    let (rows, vocab) = (targets.len(), weight.len() / h);
+    let (rows, vocab) = (targets.len(), vocabulary.tokens);
     assert_eq!(x.len(), rows * h, "as many targets as rows");
     assert!(targets.iter().all(|&t| (t as usize) < vocab), "targets are within the vocabulary");
     let start = Running { top: T::NEG_INFINITY, sum: T::ZERO, weighted: T::ZERO, target: T::ZERO, rescale: T::ZERO };
@@ -142,7 +154,8 @@ fn pass<T: Real + Into<f64>>(
     for from in (0..vocab).step_by(chunk) {
         let n = chunk.min(vocab - from);
         let logits = &mut logits[..rows * n];
-        let e = Mat::new(&weight[from * h..][..n * h], n, h);
+        let e = (vocabulary.rows)(from, n);
+        let e = Mat::new(&e, n, h);
         matmul(MatMut::new(logits, rows, n), Out::Set, T::ONE / temperature, Mat::new(x, rows, h), e.t());
         let each = logits.par_chunks_exact_mut(n).zip(running.par_iter_mut()).zip(targets.par_iter());
         each.for_each(|((z, running), &target)| add_chunk(running, z, target as usize, from));
@@ -154,8 +167,8 @@ fn pass<T: Real + Into<f64>>(
     if let Some(slope) = slope {
         let each = slope.par_chunks_exact_mut(h).zip(running.par_iter()).zip(targets.par_iter());
         each.for_each(|((slope, running), &target)| {
-            let e = &weight[target as usize * h..][..h];
-            slope.iter_mut().zip(e).for_each(|(s, e)| *s = (*e - *s / running.sum) / temperature);
+            let e = (vocabulary.rows)(target as usize, 1);
+            slope.iter_mut().zip(e.iter()).for_each(|(s, e)| *s = (*e - *s / running.sum) / temperature);
         });
     }
     finish(&running)
@@ -211,6 +224,10 @@ mod tests {
     /// More than one chunk of 8192.
     const VOCAB: usize = 8192 + 301;
 
+    fn vocabulary(e: &[f64]) -> Vocabulary<'_, f64> {
+        Vocabulary { tokens: VOCAB, rows: Box::new(|from, n| Cow::Borrowed(&e[from * H..][..n * H])) }
+    }
+
     /// By the definition, in f64.
     fn naive(e: &[f64], x: &[f64], target: usize, temperature: f64) -> (f64, f64) {
         let z: Vec<f64> = e.chunks(H).map(|e| dot(e, x) / temperature).collect();
@@ -223,7 +240,7 @@ mod tests {
         let e: Vec<f64> = random(VOCAB * H, 1).iter().map(|x| x * 4.0).collect();
         let x: Vec<f64> = random(2 * H, 2).iter().map(|x| x * 2.0).collect();
         let targets = [7, VOCAB as u32 - 1];
-        let found = pass(&e, H, &x, &targets, 0.7, None);
+        let found = pass(&vocabulary(&e), H, &x, &targets, 0.7, None);
         for i in 0..2 {
             let (logprob, entropy) = naive(&e, &x[i * H..][..H], targets[i] as usize, 0.7);
             assert!((f64::from(found.logprob[i]) - logprob).abs() < 1e-5, "{} {logprob}", found.logprob[i]);
@@ -237,7 +254,7 @@ mod tests {
         let x = random(2 * H, 4);
         let targets = [8400, 3];
         let mut slope = vec![0.0; 2 * H];
-        pass(&e, H, &x, &targets, 1.3, Some(&mut slope));
+        pass(&vocabulary(&e), H, &x, &targets, 1.3, Some(&mut slope));
         assert_gradient("slope", &x, &slope, |x| {
             (0..2).map(|i| naive(&e, &x[i * H..][..H], targets[i] as usize, 1.3).0).sum()
         });

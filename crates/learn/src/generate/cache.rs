@@ -2,8 +2,9 @@
 
 use crate::LearnError;
 use crate::kernels::attention::{self, Heads, Keys, Sequence};
-use crate::kernels::matmul::{Mat, MatMut, Out, matmul};
+use crate::kernels::matmul::Out;
 use crate::kernels::norm;
+use crate::kernels::stored::Weight;
 use crate::model::{Base, Batch, Block, ModelAdapters, Workspace, check, embed};
 
 /// The keys (after rotation) and values of one sequence, by block.
@@ -98,7 +99,6 @@ pub(crate) fn logits(base: &Base, hidden: &[f32], ws: &mut Workspace) -> Vec<f32
     let (h, vocab) = (base.config().hidden, base.config().vocab);
     let rows = hidden.len() / h;
     let mut logits = ws.take(rows * vocab);
-    let e = Mat::new(base.head_weight(), vocab, h).t();
-    matmul(MatMut::new(&mut logits, rows, vocab), Out::Set, 1.0, Mat::new(hidden, rows, h), e);
+    base.head_weight().forward(hidden, h, Out::Set, &mut logits);
     logits
 }

@@ -6,6 +6,7 @@
 
 use super::Real;
 use super::matmul::{Mat, MatMut, Out, matmul};
+use super::stored::Weight;
 use rayon::prelude::*;
 use std::borrow::Cow;
 
@@ -41,9 +42,8 @@ impl<T: Clone> Adapters<'_, T> {
 }
 
 /// The frozen matrix, `(outs, ins)`, and its bias, `(outs,)`.
-#[derive(Clone, Copy)]
-pub(crate) struct Frozen<'a, T> {
-    pub(crate) w: &'a [T],
+pub(crate) struct Frozen<'a, T, W: ?Sized> {
+    pub(crate) w: &'a W,
     pub(crate) bias: Option<&'a [T]>,
     pub(crate) ins: usize,
     pub(crate) outs: usize,
@@ -51,8 +51,8 @@ pub(crate) struct Frozen<'a, T> {
 
 /// `x` is `(rows, ins)`; `y`, `(rows, outs)`, is set or added to; `low` is set to `x A^T`, `(rows, low_dim)`, which backward
 /// needs.
-pub(crate) fn forward<T: Real>(
-    f: Frozen<'_, T>,
+pub(crate) fn forward<T: Real, W: Weight<T> + ?Sized>(
+    f: &Frozen<'_, T, W>,
     adapters: Option<&Adapters<'_, T>>,
     x: &[T],
     out: Out,
@@ -60,14 +60,13 @@ pub(crate) fn forward<T: Real>(
     low: &mut [T],
 ) {
     let rows = x.len() / f.ins;
-    let x = Mat::new(x, rows, f.ins);
-    matmul(MatMut::new(y, rows, f.outs), out, T::ONE, x, Mat::new(f.w, f.outs, f.ins).t());
+    f.w.forward(x, f.ins, out, y);
     if let Some(bias) = f.bias {
         let add = |y: &mut [T]| y.iter_mut().zip(bias).for_each(|(y, b)| *y += *b);
         y.par_chunks_exact_mut(f.outs).with_min_len(16).for_each(add);
     }
     if let Some(adapters) = adapters {
-        forward_low(f.ins, adapters, x, low);
+        forward_low(f.ins, adapters, Mat::new(x, rows, f.ins), low);
         for (i, part) in adapters.parts.iter().enumerate() {
             let low = Mat::strided(&low[i * adapters.r..], rows, adapters.r, adapters.low_dim());
             let y = MatMut::strided(&mut y[part.col..], rows, part.out, f.outs);
@@ -93,8 +92,8 @@ pub(crate) struct PartGrads<'a, T> {
 
 /// What flows back through the adapters, from `dy` and what forward kept:
 /// `dB += s dy^T low`, `dlow = s dy B`, `dA += dlow^T x`. `d_low`, `(rows, low_dim)`, is set, for [`backward_input`].
-pub(crate) fn backward_adapters<T: Real>(
-    f: Frozen<'_, T>,
+pub(crate) fn backward_adapters<T: Real, W: ?Sized>(
+    f: &Frozen<'_, T, W>,
     adapters: &Adapters<'_, T>,
     (x, low): (&[T], &[T]),
     dy: &[T],
@@ -114,16 +113,15 @@ pub(crate) fn backward_adapters<T: Real>(
 }
 
 /// `dx = dy W + dlow A`; `d_low` is what [`backward_adapters`] set.
-pub(crate) fn backward_input<T: Real>(
-    f: Frozen<'_, T>,
+pub(crate) fn backward_input<T: Real, W: Weight<T> + ?Sized>(
+    f: &Frozen<'_, T, W>,
     adapters: Option<&Adapters<'_, T>>,
     d_low: &[T],
     dy: &[T],
     dx: &mut [T],
 ) {
     let rows = dx.len() / f.ins;
-    let w = Mat::new(f.w, f.outs, f.ins);
-    matmul(MatMut::new(dx, rows, f.ins), Out::Set, T::ONE, Mat::new(dy, rows, f.outs), w);
+    f.w.backward(dy, f.ins, dx);
     if let Some(adapters) = adapters {
         let n = adapters.low_dim();
         let a = Mat::new(&adapters.a, n, f.ins);
@@ -150,7 +148,7 @@ mod tests {
     fn run(x: &[f64], a: &[f64], b: &[f64], w: &[f64]) -> (Vec<f64>, Vec<f64>) {
         let f = Frozen { w, bias: Some(&w[..OUTS]), ins: INS, outs: OUTS };
         let (mut y, mut low) = (vec![0.0; ROWS * OUTS], vec![0.0; ROWS * 2 * R]);
-        forward(f, Some(&adapters(a, b)), x, Out::Set, &mut y, &mut low);
+        forward(&f, Some(&adapters(a, b)), x, Out::Set, &mut y, &mut low);
         (y, low)
     }
 
@@ -159,13 +157,13 @@ mod tests {
         let (x, w, dy) = (random(ROWS * INS, 1), random(OUTS * INS, 2), random(ROWS * OUTS, 3));
         let (a, b) = (random(2 * R * INS, 4), random(5 * R, 5));
         let (_, low) = run(&x, &a, &b, &w);
-        let f = Frozen { w: &w, bias: None, ins: INS, outs: OUTS };
+        let f = Frozen { w: w.as_slice(), bias: None, ins: INS, outs: OUTS };
         let (mut da, mut db) = (vec![0.0; a.len()], vec![0.0; b.len()]);
         let (mut d_low, mut dx) = (vec![0.0; low.len()], vec![0.0; x.len()]);
         let ((da0, da1), (db0, db1)) = (da.split_at_mut(R * INS), db.split_at_mut(6));
         let mut grads = [PartGrads { da: da0, db: db0 }, PartGrads { da: da1, db: db1 }];
-        backward_adapters(f, &adapters(&a, &b), (&x, &low), &dy, &mut d_low, &mut grads);
-        backward_input(f, Some(&adapters(&a, &b)), &d_low, &dy, &mut dx);
+        backward_adapters(&f, &adapters(&a, &b), (&x, &low), &dy, &mut d_low, &mut grads);
+        backward_input(&f, Some(&adapters(&a, &b)), &d_low, &dy, &mut dx);
         assert_gradient("dx", &x, &dx, |x| weighted(&run(x, &a, &b, &w).0, &dy));
         assert_gradient("da", &a, &da, |a| weighted(&run(&x, a, &b, &w).0, &dy));
         assert_gradient("db", &b, &db, |b| weighted(&run(&x, &a, b, &w).0, &dy));

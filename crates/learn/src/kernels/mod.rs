@@ -10,6 +10,7 @@ mod real;
 pub(crate) mod reduce;
 pub(crate) mod rope;
 pub(crate) mod skinny;
+pub(crate) mod stored;
 pub(crate) mod swiglu;
 
 #[cfg(test)]

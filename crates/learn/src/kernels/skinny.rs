@@ -78,6 +78,13 @@ pub(crate) struct Few<'a, T> {
     pub(crate) outs: usize,
 }
 
+/// `y (+)= x W^T`; `x` is `(rows, ins)`, `y` is `(rows, outs)`.
+pub(crate) fn multiply<T: Real>(x: &[T], ins: usize, out: Out, y: &mut [T], w: &impl Rows<T>) {
+    let rows = x.len() / ins;
+    let outs = y.len() / rows.max(1);
+    product(&Few { x, x_stride: ins, y: Columns::new(y, outs), rows, outs }, out, T::ONE, w);
+}
+
 /// `y (+)= scale x W^T`, in parallel over the outputs. Each output is summed in one order, whatever the number of rows and threads.
 pub(crate) fn product<T: Real>(few: &Few<'_, T>, out: Out, scale: T, w: &impl Rows<T>) {
     let tasks = (0..few.outs).into_par_iter().step_by(OUTS_PER_TASK);

@@ -8,6 +8,7 @@ use super::{Base, Dropout, Workspace};
 use crate::kernels::attention::{self, Heads, Packing};
 use crate::kernels::linear::{self, Frozen};
 use crate::kernels::matmul::{Mat, Out};
+use crate::kernels::stored::Stored;
 use crate::kernels::{norm, swiglu};
 
 /// What a block computed and backward needs; each `(tokens, ...)`.
@@ -143,7 +144,7 @@ impl<'a> Block<'a> {
         let (frozen, adapters) = (self.frozen(which), self.adapters.and_then(|a| a.of(which)));
         let rows = x.len() / frozen.ins;
         let mut low = ws.take(adapters.map_or(0, |a| rows * a.low_dim()));
-        linear::forward(frozen, adapters, x, out, y, &mut low);
+        linear::forward(&frozen, adapters, x, out, y, &mut low);
         acts.low[which as usize] = low;
     }
 
@@ -152,7 +153,7 @@ impl<'a> Block<'a> {
         self.dropout.filter(|_| matches!(which, Linear::O | Linear::Down))
     }
 
-    fn frozen(&self, which: Linear) -> Frozen<'a, f32> {
+    fn frozen(&self, which: Linear) -> Frozen<'a, f32, Stored> {
         let (c, l) = (&self.base.config, self.layer);
         match which {
             Linear::Qkv => Frozen { w: &l.qkv, bias: l.qkv_bias.as_deref(), ins: c.hidden, outs: self.heads.qkv_dim() },
@@ -243,11 +244,11 @@ impl<'a> Block<'a> {
         let mut d_low = ws.take(low.len());
         let adapters = self.adapters.and_then(|a| a.of(which).map(|on| (on, a.grads(which, slots))));
         let on = adapters.map(|(on, mut grads)| {
-            linear::backward_adapters(frozen, on, (x, low), dy, &mut d_low, &mut grads);
+            linear::backward_adapters(&frozen, on, (x, low), dy, &mut d_low, &mut grads);
             on
         });
         if let Some(dx) = dx {
-            linear::backward_input(frozen, on, &d_low, dy, dx);
+            linear::backward_input(&frozen, on, &d_low, dy, dx);
         }
         ws.give(dropped.unwrap_or_default());
         ws.give(d_low);

@@ -9,6 +9,7 @@ mod pass;
 mod weights;
 mod workspace;
 
+pub use crate::kernels::stored::Format;
 pub use batch::Batch;
 pub use config::{ModelConfig, RopeScaling};
 pub use dropout::Dropout;

@@ -163,7 +163,7 @@ pub(crate) fn embed(base: &Base, tokens: &[u32], ws: &mut Workspace) -> Vec<f32>
     let h = base.config.hidden;
     let mut x = ws.take(tokens.len() * h);
     for (row, &token) in x.chunks_exact_mut(h).zip(tokens) {
-        row.copy_from_slice(&base.embedding[token as usize * h..][..h]);
+        row.copy_from_slice(&base.embedding.slice(token as usize * h, h));
     }
     x
 }

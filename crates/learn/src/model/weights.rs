@@ -1,12 +1,12 @@
-//! The frozen base weights: read from safetensors (f32, bf16, f16; one file or shards), kept once as row-major f32.
+//! The frozen base weights: read from safetensors (f32, bf16, f16; one file or shards), kept once, row-major, as f32 or in a smaller format.
 
 use super::ModelConfig;
 use crate::LearnError;
 use crate::kernels::rope::RopeTable;
+use crate::kernels::stored::{Format, Stored, checksum};
 use memmap2::Mmap;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
-use rayon::prelude::*;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,28 +19,28 @@ pub(crate) struct Layer {
     /// RMSNorm before attention, `(hidden,)`.
     pub(crate) attention_norm: Vec<f32>,
     /// q, k, v one below the other, `(q_dim + 2 kv_dim, hidden)`.
-    pub(crate) qkv: Vec<f32>,
+    pub(crate) qkv: Stored,
     /// Their biases (Qwen2), `(q_dim + 2 kv_dim,)`.
     pub(crate) qkv_bias: Option<Vec<f32>>,
     /// Output projection, `(hidden, q_dim)`.
-    pub(crate) o: Vec<f32>,
+    pub(crate) o: Stored,
     /// RMSNorm before the feed-forward layer, `(hidden,)`.
     pub(crate) ffn_norm: Vec<f32>,
     /// Gate and up one below the other, `(2 ffn, hidden)`.
-    pub(crate) gate_up: Vec<f32>,
+    pub(crate) gate_up: Stored,
     /// `(hidden, ffn)`.
-    pub(crate) down: Vec<f32>,
+    pub(crate) down: Stored,
 }
 
 /// A frozen base model. Shared by reference or in an `Arc`: every role (policy, reference, value, reward) uses this one copy.
 #[derive(Debug)]
 pub struct Base {
     pub(crate) config: ModelConfig,
-    pub(crate) embedding: Vec<f32>,
+    pub(crate) embedding: Stored,
     pub(crate) layers: Vec<Layer>,
     pub(crate) final_norm: Vec<f32>,
     /// `None` when the head is tied to the embedding.
-    pub(crate) head: Option<Vec<f32>>,
+    pub(crate) head: Option<Stored>,
     pub(crate) rope: RopeTable<f32>,
 }
 
@@ -50,6 +50,14 @@ impl Base {
     /// # Errors
     /// When a file is missing or damaged, a tensor does not fit `config.json`, or the architecture is not supported.
     pub fn open(dir: &Path) -> Result<Self, LearnError> {
+        Self::open_as(dir, Format::F32)
+    }
+
+    /// The same, with the matrices kept in another number format; norms and biases stay f32.
+    ///
+    /// # Errors
+    /// As [`Base::open`].
+    pub fn open_as(dir: &Path, format: Format) -> Result<Self, LearnError> {
         let config = ModelConfig::open(dir)?;
         let files = WeightFiles::open(dir)?;
         let shards = files.parse()?;
@@ -59,7 +67,7 @@ impl Base {
                 reason: "its attention has biases, which only Qwen2's may".into(),
             });
         }
-        Self::load(config, &|name, shape| shards.load(dir, name, shape))
+        Self::load(config, format, &|name, shape| shards.load(dir, name, shape))
     }
 
     /// A base of random weights in memory, for measurements: `config_json` is the text of a `config.json`.
@@ -69,7 +77,7 @@ impl Base {
     pub fn random(config_json: &str, rng: &mut ChaCha8Rng) -> Result<Self, LearnError> {
         let config = ModelConfig::parse(config_json, Path::new("config.json"))?;
         let rng = std::cell::RefCell::new(rng);
-        Self::load(config, &|_, shape| {
+        Self::load(config, Format::F32, &|_, shape| {
             let bound = (3.0 / *shape.last().unwrap_or(&1) as f32).sqrt(); // variance 1 / fan-in
             let mut rng = rng.borrow_mut();
             Ok((0..shape.iter().product()).map(|_| rng.random_range(-bound..bound)).collect())
@@ -82,50 +90,48 @@ impl Base {
     }
 
     /// The output head's weight, `(vocab, hidden)`.
-    pub(crate) fn head_weight(&self) -> &[f32] {
+    pub(crate) fn head_weight(&self) -> &Stored {
         self.head.as_ref().unwrap_or(&self.embedding)
     }
 
-    /// A number for each tensor that changes with any of its values: sum of bits_i (2 i + 1) modulo 2^64. No safeguard against
-    /// malice, but as fast as memory is read.
+    /// A number for each tensor that changes with any of its values.
     pub(crate) fn checksums(&self) -> Vec<u64> {
         let Self { config: _, embedding, layers, final_norm, head, rope: _ } = self;
         let of_layer = |l: &'_ Layer| {
             let Layer { attention_norm, qkv, qkv_bias, o, ffn_norm, gate_up, down } = l;
-            let bias = qkv_bias.as_deref().unwrap_or_default();
-            let tensors: [&[f32]; 7] = [attention_norm, qkv, bias, o, ffn_norm, gate_up, down];
-            tensors.map(checksum)
+            let bias: &[f32] = qkv_bias.as_deref().unwrap_or_default();
+            let plain = [attention_norm, bias, ffn_norm].map(checksum);
+            let [qkv, o, gate_up, down] = [qkv, o, gate_up, down].map(Stored::checksum);
+            [plain[0], qkv, plain[1], o, plain[2], gate_up, down]
         };
-        let ends: [&[f32]; 3] = [embedding, final_norm, head.as_deref().unwrap_or_default()];
-        ends.map(checksum).into_iter().chain(layers.iter().flat_map(of_layer)).collect()
+        let ends = [embedding.checksum(), checksum(final_norm), head.as_ref().map_or(0, Stored::checksum)];
+        ends.into_iter().chain(layers.iter().flat_map(of_layer)).collect()
     }
 
-    fn load(config: ModelConfig, load: &Load<'_>) -> Result<Self, LearnError> {
+    fn load(config: ModelConfig, format: Format, load: &Load<'_>) -> Result<Self, LearnError> {
         let (h, v) = (config.hidden, config.vocab);
         let layers = (0..config.layers)
-            .map(|i| Layer::load(&config, &|name, shape| load(&format!("model.layers.{i}.{name}"), shape)))
+            .map(|i| Layer::load(&config, format, &|name, shape| load(&format!("model.layers.{i}.{name}"), shape)))
             .collect::<Result<Vec<_>, _>>()?;
         Ok(Self {
-            embedding: load("model.embed_tokens.weight", &[v, h])?,
+            embedding: Stored::new(load("model.embed_tokens.weight", &[v, h])?, h, format),
             layers,
             final_norm: load("model.norm.weight", &[h])?,
-            head: if config.tied_embeddings { None } else { Some(load("lm_head.weight", &[v, h])?) },
+            head: if config.tied_embeddings {
+                None
+            } else {
+                Some(Stored::new(load("lm_head.weight", &[v, h])?, h, format))
+            },
             rope: RopeTable::new(&config.rope_frequencies(), config.context),
             config,
         })
     }
 }
 
-/// See [`Base::checksums`].
-fn checksum(values: &[f32]) -> u64 {
-    let weighted = |(i, x): (usize, &f32)| u64::from(x.to_bits()).wrapping_mul(2 * i as u64 + 1);
-    values.par_iter().enumerate().map(weighted).reduce(|| 0, u64::wrapping_add)
-}
-
 type Load<'a> = dyn Fn(&str, &[usize]) -> Result<Vec<f32>, LearnError> + 'a;
 
 impl Layer {
-    fn load(c: &ModelConfig, load: &Load<'_>) -> Result<Self, LearnError> {
+    fn load(c: &ModelConfig, format: Format, load: &Load<'_>) -> Result<Self, LearnError> {
         let (h, q, kv) = (c.hidden, c.q_dim(), c.kv_dim());
         let stack = |parts: &[(&str, Vec<usize>)]| -> Result<Vec<f32>, LearnError> {
             let mut all = Vec::with_capacity(parts.iter().map(|(_, s)| s.iter().product::<usize>()).sum());
@@ -134,6 +140,8 @@ impl Layer {
             }
             Ok(all)
         };
+        let matrix =
+            |parts: &[(&str, Vec<usize>)]| Ok::<_, LearnError>(Stored::new(stack(parts)?, parts[0].1[1], format));
         let qkv_bias = if c.qkv_bias {
             let parts = [
                 ("self_attn.q_proj.bias", vec![q]),
@@ -146,16 +154,16 @@ impl Layer {
         };
         Ok(Self {
             attention_norm: load("input_layernorm.weight", &[h])?,
-            qkv: stack(&[
+            qkv: matrix(&[
                 ("self_attn.q_proj.weight", vec![q, h]),
                 ("self_attn.k_proj.weight", vec![kv, h]),
                 ("self_attn.v_proj.weight", vec![kv, h]),
             ])?,
             qkv_bias,
-            o: load("self_attn.o_proj.weight", &[h, q])?,
+            o: matrix(&[("self_attn.o_proj.weight", vec![h, q])])?,
             ffn_norm: load("post_attention_layernorm.weight", &[h])?,
-            gate_up: stack(&[("mlp.gate_proj.weight", vec![c.ffn, h]), ("mlp.up_proj.weight", vec![c.ffn, h])])?,
-            down: load("mlp.down_proj.weight", &[h, c.ffn])?,
+            gate_up: matrix(&[("mlp.gate_proj.weight", vec![c.ffn, h]), ("mlp.up_proj.weight", vec![c.ffn, h])])?,
+            down: matrix(&[("mlp.down_proj.weight", vec![h, c.ffn])])?,
         })
     }
 }
@@ -257,24 +265,5 @@ pub(crate) fn to_f32(view: &TensorView<'_>) -> Result<Vec<f32>, String> {
         Dtype::BF16 => Ok(pairs().map(|bits| half::bf16::from_bits(bits).to_f32()).collect()),
         Dtype::F16 => Ok(pairs().map(|bits| half::f16::from_bits(bits).to_f32()).collect()),
         other => Err(format!("weights of type {other:?} can't be read; convert them to F32, BF16 or F16")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::checksum;
-
-    #[test]
-    fn a_checksum_sees_each_value_and_its_place() {
-        let values: Vec<f32> = (0..1000).map(|i| i as f32 * 0.37 - 80.0).collect();
-        for i in 0..values.len() {
-            let mut other = values.clone();
-            other[i] = -other[i];
-            assert_ne!(checksum(&other), checksum(&values), "value {i}");
-        }
-        let mut swapped = values.clone();
-        swapped.swap(3, 4);
-        assert_ne!(checksum(&swapped), checksum(&values));
-        assert_eq!(checksum(&[]), 0);
     }
 }
