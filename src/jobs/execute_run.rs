@@ -8,7 +8,7 @@ use crate::store::runs::{self, Run, RunKind, RunState};
 use crate::store::{Store, StoreError};
 use hone_domain::ids::RunId;
 use hone_learn::LearnError;
-use hone_learn::model::Base;
+use hone_learn::model::{Base, Format};
 use hone_learn::train::{Context, Outcome, Progress};
 use hone_text::ChatTokenizer;
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,9 @@ pub struct RunConfig {
     pub settings: Value,
     /// Bit-identical on every run, at the price of speed.
     pub deterministic: bool,
+    /// How the base's matrices are kept in memory.
+    #[serde(default)]
+    pub base_format: Format,
 }
 
 /// How a run ended.
@@ -104,7 +107,7 @@ fn work_off(
     let data = snapshot::load(data_dir, &run.snapshot_sha256)?;
     let base_dir = data_dir.join("models").join(&run.base_name);
     let tokenizer = ChatTokenizer::open(&base_dir).map_err(|e| JobError::Process(e.to_string()))?;
-    let base = Base::open(&base_dir)?;
+    let base = Base::open_as(&base_dir, config.base_format)?;
     let task = Task { run, settings: config.settings, data, inputs: inputs.under(data_dir) };
     let mut context = Context {
         base: &base,

@@ -5,6 +5,7 @@ use super::gate::GateConfig;
 use crate::store::jobs::JobKind;
 use crate::store::runs::RunKind;
 use hone_learn::evaluate::EvaluateConfig;
+use hone_learn::model::Format;
 use hone_learn::train::{PpoConfig, RewardConfig, SftConfig};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -17,6 +18,8 @@ pub struct JobParams {
     pub seed: Option<u64>,
     /// Bit-identical on every run, at the price of speed.
     pub deterministic: bool,
+    /// How the base's matrices are kept in memory while training: f32, bf16 or q8_0.
+    pub base_format: Format,
     /// `cycle`: promote a policy that passes the gate. Without it the policy stays a candidate.
     pub promote: Option<bool>,
     /// `evaluate`: the PPO or SFT run to judge; the newest PPO run when left out.

@@ -107,7 +107,8 @@ pub(super) fn create_run(
         // Judged at the length it was trained at, unless said otherwise.
         overrides.entry("max_new_tokens").or_insert_with(|| tokens.clone());
     }
-    let config = RunConfig { settings: settings(kind, &overrides)?, deterministic: params.deterministic };
+    let (deterministic, base_format) = (params.deterministic, params.base_format);
+    let config = RunConfig { settings: settings(kind, &overrides)?, deterministic, base_format };
     let inputs = inputs::of_phase(c, kind, work, &work.base_name)?;
     let new = NewRun {
         kind,
