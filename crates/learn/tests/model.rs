@@ -320,7 +320,7 @@ fn completions_that_share_their_prompt_are_as_if_each_had_its_own() {
     let (prompt, completions) = (tokens(&f.base, 9, 1), [5, 1, 70].map(|n| tokens(&f.base, n, n as u64)));
     let whole: Vec<Vec<u32>> = completions.iter().map(|c| [prompt.clone(), c.clone()].concat()).collect();
     let apart = Batch::pack(&whole);
-    let mut shared = Batch::pack(&[prompt.clone()]);
+    let mut shared = Batch::pack(std::slice::from_ref(&prompt));
     completions.iter().for_each(|c| {
         shared.push(c, Some(0));
     });
