@@ -108,8 +108,16 @@ fn mistral_with_its_own_head_width() {
 }
 
 #[test]
+fn windows_that_are_shorter_than_the_sequence_in_every_block_or_in_the_upper_one() {
+    for name in ["mistral_window", "qwen2_window"] {
+        check(name, Keep::Activations);
+        check(name, Keep::Recompute);
+    }
+}
+
+#[test]
 fn logits_of_a_session() {
-    for name in ["llama", "llama_linear", "mistral", "qwen2"] {
+    for name in ["llama", "llama_linear", "mistral", "mistral_window", "qwen2", "qwen2_window"] {
         let g = Golden::open(name);
         for (i, tokens) in SEQUENCES.iter().enumerate() {
             let expected = g.get(&format!("logits.{i}"));
