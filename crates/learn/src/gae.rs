@@ -63,6 +63,21 @@ pub fn gae(rewards: &[f64], values: &[f64], gamma: f64, lambda: f64) -> Advantag
     Advantages { advantages, returns }
 }
 
+/// A_i = R_i - mean of the other answers' rewards to the same prompt (Kool et al. 2019; Ahmadian et al. 2024, arXiv 2402.14740,
+/// section 3): an unbiased baseline without a value function. One answer alone has nothing to be compared with, and gets 0.
+///
+/// # Shapes
+/// `rewards`: (answers), those to one prompt beside each other, `k` each; answer the same.
+#[must_use]
+pub fn leave_one_out(rewards: &[f64], k: usize) -> Vec<f64> {
+    let group = |rewards: &[f64]| {
+        let (sum, others) = (rewards.iter().sum::<f64>(), (rewards.len() - 1).max(1) as f64);
+        let alone = rewards.len() == 1;
+        rewards.iter().map(move |r| if alone { 0.0 } else { r - (sum - r) / others }).collect::<Vec<_>>()
+    };
+    rewards.chunks(k.max(1)).flat_map(group).collect()
+}
+
 /// Mean and population variance; (0, 0) of nothing.
 #[must_use]
 pub fn mean_variance(xs: &[f64]) -> (f64, f64) {
@@ -117,6 +132,12 @@ mod tests {
         assert_eq!((trick.apply(2.0, true), trick.apply(2.0, false)), (2.0, -1.0));
         let softer = EosRule { replace: None, penalty: 0.5 };
         assert_eq!((softer.apply(2.0, true), softer.apply(2.0, false)), (2.0, 1.5));
+    }
+
+    #[test]
+    fn answers_to_one_prompt_are_each_others_baseline() {
+        assert_eq!(leave_one_out(&[1.0, 3.0, 2.0, 10.0, 10.0, 4.0], 3), [-1.5, 1.5, 0.0, 3.0, 3.0, -6.0]);
+        assert_eq!(leave_one_out(&[5.0], 1), [0.0]);
     }
 
     #[test]

@@ -122,6 +122,27 @@ pub fn ppo_policy(new: &[f64], old: &[f64], advantages: &[f64], clip: f64, norma
     out
 }
 
+/// The clipped loss of one whole answer, for RLOO (Ahmadian et al. 2024, arXiv 2402.14740):
+/// L = (1/n) max(-A rho, -A clip(rho, 1 - eps, 1 + eps)), rho = exp(sum_t log pi(a_t) - log pi_old(a_t)). On the first step rho is 1 and the
+/// gradient is REINFORCE's, dL/d log pi(a_t) = -A / n for every token; the clip bounds the steps after it, as in PPO.
+///
+/// # Shapes
+/// `new`, `old`: (response tokens) of one answer, nats; `advantage` of the whole answer; n = `answers`. The approximate KL is a mean over
+/// `tokens`, as in [`ppo_policy`].
+#[must_use]
+pub fn rloo_policy(new: &[f64], old: &[f64], advantage: f64, clip: f64, answers: f64, tokens: f64) -> PolicyLoss {
+    let ratio = new.iter().zip(old).map(|(n, o)| n - o).sum::<f64>().exp();
+    let free = -advantage * ratio;
+    let clipped = -advantage * ratio.clamp(1.0 - clip, 1.0 + clip);
+    let slope = if clipped > free { 0.0 } else { free / answers };
+    PolicyLoss {
+        loss: Loss { value: free.max(clipped) / answers, grad: vec![slope; new.len()] },
+        approx_kl: new.iter().zip(old).map(|(n, o)| 0.5 * (n - o) * (n - o) / tokens).sum(),
+        clip_fraction: f64::from(clipped > free) / answers,
+        ratio: ratio / answers,
+    }
+}
+
 /// The clipped value loss and what is watched about it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ValueLoss {
@@ -208,6 +229,13 @@ mod tests {
         let policy = |n: &[f64]| ppo_policy(n, &old, &adv, 0.2, 4.0).loss;
         check(&x, &policy(&x).grad, |n| policy(n).value);
 
+        let near = [-1.0, -0.45, -2.05, -1.0];
+        for advantage in [1.5, -0.7] {
+            let answer = |n: &[f64]| rloo_policy(n, &old, advantage, 0.2, 3.0, 4.0).loss;
+            check(&near, &answer(&near).grad, |n| answer(n).value);
+            check(&x, &answer(&x).grad, |n| answer(n).value);
+        }
+
         let returns = [0.0, 1.0, -1.0, 2.0];
         let value = |v: &[f64]| ppo_value(v, &old, &returns, 0.2, 4.0).loss;
         check(&x, &value(&x).grad, |v| value(v).value);
@@ -219,6 +247,9 @@ mod tests {
         let p = ppo_policy(&logprobs, &logprobs, &[1.0, -1.0, 0.3], 0.2, 3.0);
         assert_eq!((p.ratio, p.approx_kl, p.clip_fraction), (1.0, 0.0, 0.0));
         assert_eq!(ppo_value(&logprobs, &logprobs, &[0.0; 3], 0.2, 3.0).clip_fraction, 0.0);
+        let whole = rloo_policy(&logprobs, &logprobs, 2.0, 0.2, 4.0, 3.0);
+        assert_eq!((whole.ratio, whole.approx_kl, whole.clip_fraction), (0.25, 0.0, 0.0), "its share of 4 answers");
+        assert_eq!(whole.loss.grad, [-0.5; 3], "REINFORCE");
     }
 
     #[test]

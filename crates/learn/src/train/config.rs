@@ -3,7 +3,7 @@
 
 mod ppo;
 
-pub use ppo::PpoConfig;
+pub use ppo::{Algorithm, KlEstimator, PpoConfig, RewardNormalisation};
 
 use crate::LearnError;
 use serde::{Deserialize, Serialize};
@@ -258,5 +258,9 @@ mod tests {
         let all = SftConfig { dropout: 1.0, ..SftConfig::default() }.check().expect_err("drops everything");
         assert!(all.to_string().contains("dropout"), "{all}");
         assert!(PpoConfig { kl_coef: -1.0, ..PpoConfig::default() }.check().is_err());
+        assert!(PpoConfig { ema_decay: 1.0, ..PpoConfig::default() }.check().is_err());
+        assert!(PpoConfig { ptx_coef: f64::NAN, ..PpoConfig::default() }.check().is_err());
+        let rloo = PpoConfig { algorithm: Algorithm::Rloo, batch_episodes: 30, ..PpoConfig::default() };
+        assert!(rloo.check().expect_err("30 isn't a multiple of 4").to_string().contains("rloo_answers"));
     }
 }

@@ -7,17 +7,19 @@ use hone_text::{ChatTokenizer, TextError};
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A prompt followed by its response, in tokens.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Sequence {
     /// Prompt, then response.
     pub(crate) tokens: Vec<u32>,
     /// How many of them are the prompt. At least 1, so that the first response token has a state that predicts it.
     pub(crate) prompt_len: usize,
-    /// What the blocks that no adapter touches make of it, computed once for all roles and epochs.
+    /// What the blocks that no adapter touches make of it, computed once for all roles and epochs. Not written down: it can be computed.
+    #[serde(skip)]
     pub(crate) trunk: Option<Arc<Trunk>>,
 }
 
@@ -160,6 +162,20 @@ pub(crate) fn epoch_order(n: usize, seed: u64, epoch: usize) -> Vec<usize> {
     order
 }
 
+/// The next `count` of `n` things: pass after pass over all of them, each in its own seeded order. `cursor` counts what was drawn.
+pub(crate) fn draw(n: usize, seed: u64, cursor: &mut usize, count: usize) -> Vec<usize> {
+    let mut order = (usize::MAX, Vec::new());
+    let mut drawn = Vec::with_capacity(count);
+    for at in *cursor..*cursor + count {
+        if order.0 != at / n {
+            order = (at / n, epoch_order(n, seed, at / n));
+        }
+        drawn.push(order.1[at % n]);
+    }
+    *cursor += count;
+    drawn
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,6 +186,17 @@ mod tests {
         let groups = micro_batches(&[0, 1, 2, 3, 4, 5], &sizes, 10);
         assert_eq!(groups, [vec![0], vec![1], vec![2, 3], vec![4], vec![5]]);
         assert!(micro_batches(&[], &sizes, 10).is_empty());
+    }
+
+    #[test]
+    fn drawing_goes_on_where_it_stopped_and_misses_nobody() {
+        let (mut whole, mut parts) = (0, 0);
+        let all = draw(7, 3, &mut whole, 16);
+        assert_eq!([draw(7, 3, &mut parts, 5), draw(7, 3, &mut parts, 11)].concat(), all);
+        assert_eq!((whole, parts), (16, 16));
+        let mut pass = all[7..14].to_vec();
+        pass.sort_unstable();
+        assert_eq!(pass, (0..7).collect::<Vec<_>>());
     }
 
     #[test]

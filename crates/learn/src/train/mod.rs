@@ -14,7 +14,7 @@ pub(crate) mod roles;
 pub mod sft;
 mod supervised;
 
-pub use config::{PpoConfig, RewardConfig, SftConfig};
+pub use config::{Algorithm, KlEstimator, PpoConfig, RewardConfig, RewardNormalisation, SftConfig};
 
 use crate::LearnError;
 use crate::checkpoint::{Identity, sha256, sha256_json};

@@ -4,6 +4,7 @@
 mod exact;
 mod own_answers;
 mod ppo;
+mod recipe;
 mod reward;
 mod sft;
 mod world;

@@ -3,7 +3,9 @@
 
 use super::roles::{Learner, Roles};
 use super::rollout;
-use super::update::{Rates, update};
+use super::scale::Scale;
+use super::state::State;
+use super::update::{Rates, Update};
 use crate::lora::Adapter;
 use crate::model::{Base, Workspace};
 use crate::params::Params;
@@ -81,8 +83,10 @@ fn roles<'a>(base: &'a Base, eos_ids: &'a [u32]) -> Roles<'a> {
         base,
         eos_ids,
         policy,
-        value: Learner::new(value),
+        value: Some(Learner::new(value)),
         value_offset,
+        reward_offset: value_offset,
+        scale: Scale::default(),
         reference: Some(adapter("reference")),
         reward,
     }
@@ -101,7 +105,8 @@ fn check(budget: usize) {
     let config = PpoConfig { micro_batch_tokens: budget, ..config(&g) };
     let (base, eos_ids) = (Base::open(&path("base")).expect("the base"), tokens(&serde_json::json!([g["eos"]])));
     let (mut roles, mut ws) = (roles(&base, &eos_ids), Workspace::new());
-    let episodes = rollout::judge(&roles, &config, answers(&g), config.kl_coef, &mut ws).expect("judges");
+    let mut episodes = rollout::judge(&roles, &config, answers(&g), &mut ws).expect("judges");
+    rollout::credit(&config, config.kl_coef, &mut episodes);
     for (i, e) in episodes.iter().enumerate() {
         let all = |what: &str, found: &[f64]| {
             assert_all_close(&format!("{what} of answer {i}"), found, &numbers(&lists(&g, what)[i]));
@@ -120,8 +125,10 @@ fn check(budget: usize) {
     }
 
     let rates = Rates { policy: number(&g["learning_rate"]), value: number(&g["value_learning_rate"]) };
-    let mut rng = ChaCha8Rng::seed_from_u64(3); // its orders of the episodes are those in golden.json
-    let figures = update(&mut roles, &config, &episodes, rates, &mut rng, &mut ws, &mut || Ok(())).expect("updates");
+    let mut state = State::new(&config, 0);
+    state.rng = ChaCha8Rng::seed_from_u64(3); // its orders of the episodes are those in golden.json
+    let update = Update { config: &config, rates, ptx: None, seed: 0, between: &|| Ok(()) };
+    let figures = update.run(&mut roles, &episodes, &mut state, &mut ws).expect("updates");
     let minibatches = lists(&g, "minibatches");
     for (ours, theirs) in [
         ("loss/policy_avg", "policy_loss"),
@@ -138,7 +145,7 @@ fn check(budget: usize) {
     }
     assert!(figures["policy/clipfrac_avg"] > 0.05 && figures["val/clipfrac_avg"] > 0.05, "both clips are at work");
     check_weights("policy", &roles.policy.adapter.params);
-    check_weights("value", &roles.value.adapter.params);
+    check_weights("value", &roles.value.as_ref().expect("a value function").adapter.params);
 }
 
 fn check_weights(role: &str, params: &Params) {

@@ -1,31 +1,46 @@
-//! One run of PPO, iteration by iteration: draw prompts, answer, judge, learn, adapt the coefficient, report.
+//! One run of PPO or RLOO, iteration by iteration: draw prompts, answer, judge, learn, adapt the coefficient, report, keep.
 
+use super::ptx::Ptx;
 use super::roles::{Roles, load_roles};
-use super::state::State;
-use super::update::Rates;
-use super::{PpoInputs, kl, rollout, update};
+use super::rollout::{self, Episode};
+use super::scale::Scale;
+use super::state::{Keeper, State};
+use super::update::{Rates, Update};
+use super::{PpoInputs, ema, kl, monitor};
 use crate::LearnError;
-use crate::checkpoint::Checkpoints;
+use crate::checkpoint::{Checkpoints, Loaded};
 use crate::metrics::{MetricsLine, MetricsLog};
 use crate::model::Workspace;
+use crate::params::Params;
 use crate::schedule::Schedule;
-use crate::train::data::epoch_order;
-use crate::train::{Clock, Context, PpoConfig, Progress, identity};
+use crate::train::data::draw;
+use crate::train::{Algorithm, Clock, Context, KlEstimator, PpoConfig, Progress, identity};
 use hone_domain::DataSet;
 use std::collections::BTreeMap;
+use std::iter::repeat_n;
 use std::time::Instant;
+
+const POLICY: [&str; 3] = ["policy", "policy_m", "policy_v"];
+const VALUE: [&str; 3] = ["value", "value_m", "value_v"];
+const AVERAGE: &str = "average";
 
 pub(super) struct Run<'r, 'c> {
     pub(super) config: &'r PpoConfig,
     pub(super) ctx: &'r mut Context<'c>,
-    pub(super) checkpoints: Checkpoints,
+    checkpoints: Checkpoints,
+    keeper: Keeper,
     pub(super) roles: Roles<'c>,
-    pub(super) prompts: Vec<Vec<u32>>,
-    pub(super) log: MetricsLog,
+    prompts: Vec<Vec<u32>>,
+    ptx: Option<Ptx>,
+    /// The moving average of the policy, where it is on.
+    average: Option<Params>,
+    log: MetricsLog,
     pub(super) clock: Clock,
     pub(super) state: State,
     pub(super) iteration: usize,
     pub(super) iterations: usize,
+    /// The iteration of the newest checkpoint.
+    saved: Option<usize>,
 }
 
 impl<'r, 'c> Run<'r, 'c> {
@@ -37,55 +52,147 @@ impl<'r, 'c> Run<'r, 'c> {
         ctx: &'r mut Context<'c>,
     ) -> Result<Self, LearnError> {
         let init = [inputs.policy.as_deref(), inputs.reference.as_deref(), Some(inputs.reward.as_path())];
-        let checkpoints = Checkpoints::new(ctx.run_dir, identity("ppo", config, data, &init, ctx)?);
-        let mut roles = load_roles(config, inputs, ctx)?;
-        let mut state = State::new(config, ctx.seed);
-        let mut iteration = 0;
+        let ptx = Ptx::load(config, &data.demonstrations, ctx)?;
+        let mut identity = identity("ppo", config, data, &init, ctx)?;
+        identity.data.extend(ptx.iter().map(|text| format!(" and text {}", text.sha256)));
+        let keeper = Keeper::new(ctx.run_dir, identity.clone());
+        let checkpoints = Checkpoints::new(ctx.run_dir, identity);
+        let roles = load_roles(config, inputs, ctx)?;
+        let average = (config.ema_decay > 0.0).then(|| roles.policy.adapter.params.clone());
+        let last = if ctx.resume { checkpoints.load_last::<State>()? } else { None };
         if !ctx.resume {
             checkpoints.clear()?;
-        } else if let Some(last) = checkpoints.load_last::<State>()? {
-            let (policy, value) = (&mut roles.policy, &mut roles.value);
-            policy.restore("policy", last.state.policy_adam_step, &last)?;
-            value.restore("value", last.state.value_adam_step, &last)?;
-            (iteration, state) = (last.step, last.state);
+            keeper.clear()?;
         }
+        let iteration = last.as_ref().map_or(0, |last| last.step);
         let log = MetricsLog::open(ctx.run_dir, iteration)?;
-        let clock = Clock::new(iteration, state.wall_seconds);
+        let clock = Clock::new(iteration, last.as_ref().map_or(0.0, |last| last.state.wall_seconds));
         let iterations = config.total_episodes.div_ceil(config.batch_episodes);
-        Ok(Self { config, ctx, checkpoints, roles, prompts, log, clock, state, iteration, iterations })
+        let (state, saved) = (State::new(config, ctx.seed), None);
+        let mut run = Self {
+            config,
+            ctx,
+            checkpoints,
+            keeper,
+            roles,
+            prompts,
+            ptx,
+            average,
+            log,
+            clock,
+            state,
+            iteration,
+            iterations,
+            saved,
+        };
+        last.into_iter().try_for_each(|last| run.restore(last))?;
+        Ok(run)
+    }
+
+    fn restore(&mut self, last: Loaded<State>) -> Result<(), LearnError> {
+        self.roles.policy.restore(POLICY, last.state.policy_adam_step, &last)?;
+        if let Some(value) = &mut self.roles.value {
+            value.restore(VALUE, last.state.value_adam_step, &last)?;
+        }
+        self.average.iter_mut().try_for_each(|average| last.restore(AVERAGE, average))?;
+        self.roles.set_scale(last.state.scale);
+        self.saved = Some(last.step);
+        self.state = last.state;
+        Ok(())
+    }
+
+    /// What a new run does before its first iteration: finds where a reward of 0 lies, and keeps that.
+    pub(super) fn prepare(&mut self, ws: &mut Workspace) -> Result<(), LearnError> {
+        if self.saved.is_some() {
+            return Ok(());
+        }
+        self.enter("rollout")?;
+        let asked = draw(self.prompts.len(), self.ctx.seed, &mut 0, self.config.reference_answers);
+        let asked: Vec<Vec<u32>> = asked.into_iter().map(|i| self.prompts[i].clone()).collect();
+        let scale = Scale::measure(&self.roles, self.config, &asked, self.ctx.seed, ws)?;
+        self.roles.scale_value(1.0 / scale.std);
+        self.roles.set_scale(scale);
+        self.state.scale = scale;
+        self.save()
     }
 
     /// One iteration: draw, answer, judge, learn, adapt the coefficient.
     pub(super) fn iterate(&mut self, ws: &mut Workspace) -> Result<(), LearnError> {
-        let (config, rates, begun) = (self.config, self.rates(), Instant::now());
-        let prompts = self.draw_prompts();
-        self.enter("rollout")?;
-        let answers = rollout::answers(&self.roles, config, &prompts, &mut self.state.rng);
-        let answers = answers.map_err(|e| self.checkpoints.blame(self.iteration, e))?;
-        let rolled_out = begun.elapsed();
-        self.enter("score")?;
-        let episodes = rollout::judge(&self.roles, config, answers, self.state.kl_coef, ws)?;
-        rollout::check_finite(&episodes).map_err(|e| self.checkpoints.blame(self.iteration, e))?;
-        let scored = begun.elapsed();
+        let (mut episodes, (rollout_seconds, score_seconds)) = self.experience(ws)?;
         self.enter("update")?;
-        let mut figures = rollout::figures(&episodes, self.state.kl_coef);
+        let (config, rates, begun) = (self.config, self.rates(), Instant::now());
+        let mut figures = self.watch(&episodes)?;
         let ctx = &*self.ctx;
-        let mut between = || if ctx.stopped() { Err(LearnError::Stopped) } else { Ok(()) };
-        let rng = &mut self.state.rng;
-        figures.extend(update::update(&mut self.roles, config, &episodes, rates, rng, ws, &mut between)?);
-        let updated = begun.elapsed();
-        let kl = figures.get("objective/kl").copied().unwrap_or_default();
-        self.state.kl_coef = kl::next_coef(self.state.kl_coef, kl, config.kl_target_nats, config.kl_gain);
-        self.state.halted = config.kl_stop_nats.is_some_and(|most| kl > most);
+        let between = || if ctx.stopped() { Err(LearnError::Stopped) } else { Ok(()) };
+        let update = Update { config, rates, ptx: self.ptx.as_ref(), seed: ctx.seed, between: &between };
+        if self.iteration == 0 {
+            update.warm_value_up(&mut self.roles, &mut episodes, &mut self.state, ws)?;
+        }
+        figures.extend(update.run(&mut self.roles, &episodes, &mut self.state, ws)?);
+        if let Some(average) = &mut self.average {
+            ema::follow(average, &self.roles.policy.adapter.params, config.ema_decay);
+        }
+        self.adapt(&figures);
         let named = [
             ("lr", rates.policy),
             ("episode", ((self.iteration + 1) * config.batch_episodes) as f64),
-            ("seconds/rollout", rolled_out.as_secs_f64()),
-            ("seconds/score", (scored - rolled_out).as_secs_f64()),
-            ("seconds/update", (updated - scored).as_secs_f64()),
+            ("seconds/rollout", rollout_seconds),
+            ("seconds/score", score_seconds),
+            ("seconds/update", begun.elapsed().as_secs_f64()),
         ];
         figures.extend(named.map(|(name, x)| (name.to_owned(), x)));
         self.done(figures)
+    }
+
+    /// Answers to the next prompts, judged, with each token's credit; and the seconds that answering and judging took. Kept on disk
+    /// beside the checkpoint that they follow, and taken from there by a run that was killed while it learned from them.
+    fn experience(&mut self, ws: &mut Workspace) -> Result<(Vec<Episode>, (f64, f64)), LearnError> {
+        if let Some(kept) = self.keeper.kept(self.iteration).filter(|_| self.saved == Some(self.iteration)) {
+            (self.state.rng, self.state.prompts_drawn) = (kept.rng, kept.prompts_drawn);
+            return Ok((kept.episodes, kept.seconds));
+        }
+        self.enter("rollout")?;
+        let begun = Instant::now();
+        let prompts = self.draw_prompts();
+        let policy = Some(&self.roles.policy.adapter);
+        let answers = rollout::answers(&self.roles, policy, self.config, &prompts, &mut self.state.rng);
+        let answers = answers.map_err(|e| self.checkpoints.blame(self.iteration, e))?;
+        let rolled_out = begun.elapsed();
+        self.enter("score")?;
+        let mut episodes = rollout::judge(&self.roles, self.config, answers, ws)?;
+        rollout::check_finite(&episodes).map_err(|e| self.checkpoints.blame(self.iteration, e))?;
+        rollout::credit(self.config, self.state.kl_coef, &mut episodes);
+        let seconds = (rolled_out.as_secs_f64(), (begun.elapsed() - rolled_out).as_secs_f64());
+        if self.saved == Some(self.iteration) {
+            self.keeper.keep(self.iteration, &self.state, &episodes, seconds)?;
+        }
+        Ok((episodes, seconds))
+    }
+
+    /// The figures of what was drawn, the warnings, and the best policy: the one that has just answered, if no one did better.
+    fn watch(&mut self, episodes: &[Episode]) -> Result<BTreeMap<String, f64>, LearnError> {
+        let mut figures = monitor::figures(self.config, episodes, self.state.kl_coef);
+        let of = |name: &str| figures.get(name).copied().unwrap_or_default();
+        let (reward, tokens) = (of("objective/rlhf_reward"), of("response_tokens"));
+        let first = *self.state.first_response_tokens.get_or_insert(tokens);
+        figures.extend(monitor::warnings(self.config, &figures, first));
+        if self.state.best.is_none_or(|(_, best)| reward > best) {
+            self.roles.policy.adapter.save(&self.keeper.best_dir(), self.ctx.base_name)?;
+            self.state.best = Some((self.iteration + 1, reward));
+        }
+        Ok(figures)
+    }
+
+    /// The next iteration's KL coefficient, and whether there is one.
+    fn adapt(&mut self, figures: &BTreeMap<String, f64>) {
+        let of = |name: &str| figures.get(name).copied().unwrap_or_default();
+        let charged = match self.config.kl_estimator {
+            KlEstimator::K1 => of("objective/kl"),
+            KlEstimator::K3 => of("objective/kl_k3"),
+        };
+        self.state.kl_coef =
+            kl::next_coef(self.state.kl_coef, charged, self.config.kl_target_nats, self.config.kl_gain);
+        self.state.halted = self.config.kl_stop_nats.is_some_and(|most| of("objective/kl") > most);
     }
 
     fn rates(&self) -> Rates {
@@ -100,20 +207,15 @@ impl<'r, 'c> Run<'r, 'c> {
         Rates { policy: rate(self.config.learning_rate), value: rate(self.config.value_learning_rate) }
     }
 
-    /// The next prompts: pass after pass over all of them, each in its own seeded order.
+    /// The next prompts; RLOO asks each several times.
     fn draw_prompts(&mut self) -> Vec<Vec<u32>> {
-        let n = self.prompts.len();
-        let mut order = (usize::MAX, Vec::new());
-        let mut drawn = Vec::with_capacity(self.config.batch_episodes);
-        for _ in 0..self.config.batch_episodes {
-            let (pass, place) = (self.state.prompts_drawn / n, self.state.prompts_drawn % n);
-            if order.0 != pass {
-                order = (pass, epoch_order(n, self.ctx.seed, pass));
-            }
-            drawn.push(self.prompts[order.1[place]].clone());
-            self.state.prompts_drawn += 1;
-        }
-        drawn
+        let each = match self.config.algorithm {
+            Algorithm::Ppo => 1,
+            Algorithm::Rloo => self.config.rloo_answers,
+        };
+        let count = self.config.batch_episodes / each;
+        let drawn = draw(self.prompts.len(), self.ctx.seed, &mut self.state.prompts_drawn, count);
+        drawn.into_iter().flat_map(|i| repeat_n(self.prompts[i].clone(), each)).collect()
     }
 
     /// Reports a phase, unless the run was asked to stop: then the iteration is given up, the last checkpoint stands.
@@ -149,19 +251,27 @@ impl<'r, 'c> Run<'r, 'c> {
         });
     }
 
+    /// Writes a checkpoint, unless this iteration has one.
     pub(super) fn save(&mut self) -> Result<(), LearnError> {
+        if self.saved == Some(self.iteration) {
+            return Ok(());
+        }
         let Roles { policy, value, .. } = &self.roles;
         self.state.wall_seconds = self.clock.wall_seconds();
         self.state.policy_adam_step = policy.adam.step;
-        self.state.value_adam_step = value.adam.step;
-        let tensors = [
-            ("policy", &policy.adapter.params),
-            ("policy_m", &policy.adam.first_moment),
-            ("policy_v", &policy.adam.second_moment),
-            ("value", &value.adapter.params),
-            ("value_m", &value.adam.first_moment),
-            ("value_v", &value.adam.second_moment),
-        ];
-        self.checkpoints.save(self.iteration, &self.state, &tensors)
+        self.state.value_adam_step = value.as_ref().map_or(0, |v| v.adam.step);
+        let mut tensors = policy.tensors(POLICY).to_vec();
+        tensors.extend(value.iter().flat_map(|v| v.tensors(VALUE)));
+        tensors.extend(self.average.iter().map(|average| (AVERAGE, average)));
+        self.checkpoints.save(self.iteration, &self.state, &tensors)?;
+        self.saved = Some(self.iteration);
+        Ok(())
+    }
+
+    /// The adapter that the run leaves behind: the policy, or its moving average.
+    pub(super) fn result(self) -> (crate::Adapter, State) {
+        let mut adapter = self.roles.policy.adapter;
+        adapter.params = self.average.unwrap_or(adapter.params);
+        (adapter, self.state)
     }
 }
