@@ -17,7 +17,7 @@ BENCH     := python3 benches/training/run.py --python $(BENCH_PYTHON)
 BENCHES   := bench-check bench-sft bench-reward bench-rollout bench-ppo bench-curves bench-scaling bench-peak
 
 .DEFAULT_GOAL := help
-.PHONY: $(BENCHES) help run setup web build binary test test-quick fmt clippy rust engine openai-client web-test e2e deny openapi clean
+.PHONY: $(BENCHES) help run setup web build binary test test-quick fmt clippy rust engine openai-client test-peft web-test e2e deny openapi clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -81,6 +81,12 @@ openai-client: build  ## the official OpenAI client against a running hone
 	$(say) "OpenAI's Python client, unmodified (pip, into $(TARGET)/openai-client)"
 	@$(TARGET)/openai-client/bin/python -c 'import openai' 2>/dev/null || (python3 -m venv $(TARGET)/openai-client && $(TARGET)/openai-client/bin/pip install --quiet openai==3.54.0)
 	$(TARGET)/openai-client/bin/python tests/openai_client.py $(HONE)
+
+# Several GB of PyTorch, so it is no part of `make test`, where the Rust test golden_peft holds hone against numbers that PEFT made.
+test-peft: build  ## exported policies against the real transformers and peft (pip installs several GB)
+	$(say) "PEFT and transformers (pip, into $(TARGET)/peft)"
+	@$(TARGET)/peft/bin/python -c 'import peft, transformers' 2>/dev/null || (python3 -m venv $(TARGET)/peft && $(TARGET)/peft/bin/pip install --quiet -r crates/learn/tests/golden_peft/requirements.txt)
+	$(TARGET)/peft/bin/python tests/peft_client.py $(HONE)
 
 e2e: build
 	$(say) "Browser tests (Debian's Chromium)"

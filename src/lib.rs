@@ -8,6 +8,7 @@ pub mod http;
 pub mod interchange;
 pub mod jobs;
 pub mod models;
+pub mod report;
 pub mod serving;
 pub mod startup;
 pub mod store;

@@ -168,8 +168,8 @@ mod tests {
                 base_name: "tiny".into(),
                 adapter_dir: "a".into(),
                 parent_id: None,
-                run_id: run_id.clone(),
-                snapshot_sha256: "theirs".into(),
+                run_id: Some(run_id.clone()),
+                snapshot_sha256: Some("theirs".into()),
                 config: json!({}),
                 metrics: json!({}),
             };

@@ -5,6 +5,7 @@ pub mod config;
 pub mod data;
 pub mod model;
 pub mod policy;
+mod progress;
 pub mod serve;
 pub mod train;
 pub mod user;

@@ -1,13 +1,15 @@
-//! `hone policy list|show|promote|rollback|export`: works on the data folder. A running server notices a change of champion within a
+//! `hone policy list|show|promote|rollback|export|import`: works on the data folder. A running server notices a change of champion within a
 //! second and swaps without dropping a request.
 
+use super::train::base_name;
 use super::{CliError, Context};
 use crate::jobs::JobError;
 use crate::jobs::champions::refuse_ungated;
-use crate::store::policies::{self, Policy};
+use crate::store::policies::{self, NewPolicy, Policy};
 use crate::store::{Store, audit};
 use clap::Subcommand;
 use hone_domain::ids::PolicyId;
+use hone_learn::{Adapter, ModelConfig};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -33,11 +35,22 @@ pub enum Command {
         /// Its id
         id: String,
         /// Where to; must not exist yet
-        #[arg(long, value_name = "DIR")]
-        out: PathBuf,
+        #[arg(value_name = "DIR", required_unless_present = "out")]
+        dir: Option<PathBuf>,
+        /// The same as DIR
+        #[arg(long, value_name = "DIR", conflicts_with = "dir")]
+        out: Option<PathBuf>,
         /// The whole model with the adapter merged into it
         #[arg(long)]
         merged: bool,
+    },
+    /// Take in a PEFT adapter that other software made, as a candidate
+    Import {
+        /// Its folder: adapter_config.json and adapter_model.safetensors
+        dir: PathBuf,
+        /// The base model that it was trained on: a name in the data folder [default: the champion's]
+        #[arg(long)]
+        base: Option<String>,
     },
 }
 
@@ -61,7 +74,11 @@ pub fn run(command: Command, context: &Context) -> Result<(), CliError> {
             })
         }
         Command::Rollback => change(&store, context.json, "policy.rollback", |tx| policies::roll_back(tx, ACTOR)),
-        Command::Export { id, out, merged } => export(&store, &get(&store, id)?, &out, merged, context.json),
+        Command::Export { id, dir, out, merged } => {
+            let out = dir.or(out).unwrap_or_default(); // clap has seen to it that there is one
+            export(&store, &get(&store, id)?, &out, merged, context.json)
+        }
+        Command::Import { dir, base } => import(&store, &dir, base, context.json),
     }
 }
 
@@ -111,17 +128,57 @@ fn export(store: &Store, policy: &Policy, out: &Path, merged: bool, as_json: boo
     if merged {
         hone_learn::merge::write_merged(&base, &adapter, out).map_err(JobError::from)?;
     } else {
-        let names = ["adapter_config.json", "adapter_model.safetensors"];
-        let copy = |dir: &Path| {
-            for name in names {
-                std::fs::copy(adapter.join(name), dir.join(name))
-                    .map_err(hone_learn::LearnError::io(dir.join(name)))?;
-            }
-            Ok(())
-        };
-        hone_learn::files::write_folder_atomic(out, copy).map_err(JobError::from)?;
+        // Read and written again, so that a damaged one isn't passed on, with the base's folder in it, where `peft` looks for it.
+        let config = ModelConfig::open(&base).map_err(JobError::from)?;
+        let adapter = Adapter::load(&adapter, &config).map_err(JobError::from)?;
+        let base = std::path::absolute(&base)?;
+        adapter.save(out, &base.display().to_string()).map_err(JobError::from)?;
     }
     let text = format!("wrote {} to {}", policy.id, out.display());
     println!("{}", if as_json { json!({"policy": policy.id, "folder": out}).to_string() } else { text });
+    Ok(())
+}
+
+/// Checks the adapter against its base, keeps a copy of it, and makes its row.
+fn import(store: &Store, dir: &Path, base: Option<String>, as_json: bool) -> Result<(), CliError> {
+    if !dir.join("adapter_model.safetensors").exists() {
+        return Err(CliError::Usage(format!(
+            "{} has no adapter_model.safetensors: name the folder that PEFT's save_pretrained wrote, in the safetensors format",
+            dir.display()
+        )));
+    }
+    let base_name = base_name(store, base)?;
+    let config = ModelConfig::open(&store.data_dir().join("models").join(&base_name)).map_err(JobError::from)?;
+    let adapter = Adapter::load(dir, &config).map_err(JobError::from)?;
+    if adapter.score_weight().is_some() {
+        return Err(CliError::Usage(format!(
+            "{} is a reward model (it has a scalar head), not a policy: use it with `hone train ppo --reward`",
+            dir.display()
+        )));
+    }
+    let id = PolicyId::new();
+    let adapter_dir = format!("policies/{id}/adapter");
+    adapter.save(&store.data_dir().join(&adapter_dir), &base_name).map_err(JobError::from)?;
+    let lora = &adapter.config;
+    let new = NewPolicy {
+        id: id.clone(),
+        base_name,
+        adapter_dir,
+        parent_id: None,
+        run_id: None,
+        snapshot_sha256: None,
+        config: json!({
+            "imported_from": std::path::absolute(dir)?,
+            "settings": {"lora_r": lora.r, "lora_alpha": lora.alpha, "lora_targets": lora.targets},
+        }),
+        metrics: json!({}),
+    };
+    let policy = store.write_blocking(move |tx| {
+        policies::create(tx, &new)?;
+        audit::note(tx, ACTOR, "policy.import", new.id.as_str(), &new.config)?;
+        policies::get(tx, &new.id)
+    })?;
+    let text = format!("{id} is a candidate on {}: train from it with --init {id}", policy.base_name);
+    println!("{}", if as_json { serde_json::to_string(&policy)? } else { text });
     Ok(())
 }

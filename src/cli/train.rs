@@ -1,17 +1,17 @@
 //! `hone train sft|reward|ppo|list|resume`: trains in this process, whether the server runs or not. The server's jobs start
 //! their processes as `hone train resume RUN --supervised`.
 
+use super::progress::Teller;
 use super::{CliError, Context};
 use crate::jobs::child::EXIT_STOPPED;
 use crate::jobs::execute_run::{self, Ended, RunConfig};
-use crate::jobs::{JobError, inputs, params, snapshot};
+use crate::jobs::{JobError, inputs, params, run_report, snapshot};
 use crate::store::runs::{self, NewRun, Run, RunKind, RunState};
 use crate::store::{Store, policies, snapshots};
 use clap::Subcommand;
 use hone_domain::ids::RunId;
 use hone_learn::model::Format;
 use hone_learn::train::Progress;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -125,7 +125,7 @@ fn create(store: &Store, kind: RunKind, settings: Settings, reward: Option<Strin
 }
 
 /// The base that was named, or the champion's, or the only one that there is.
-fn base_name(store: &Store, named: Option<String>) -> Result<String, CliError> {
+pub(super) fn base_name(store: &Store, named: Option<String>) -> Result<String, CliError> {
     let models = store.data_dir().join("models");
     if let Some(name) = named {
         return match models.join(&name).join("config.json").exists() {
@@ -155,15 +155,14 @@ fn base_name(store: &Store, named: Option<String>) -> Result<String, CliError> {
     }
 }
 
-/// Trains with a progress bar, and says what came of it.
+/// Trains while telling how far it is, and says what came of it.
 fn train(run: &RunId, store: &Store, context: &Context) -> Result<(), CliError> {
     obey_deterministic(run, store)?;
     let stop = Arc::new(AtomicBool::new(false));
     stop_on_signals(&stop);
-    let bar = ProgressBar::new(0).with_style(bar_style());
-    let mut report = |progress: &Progress| show(&bar, progress);
-    let ended = execute_run::execute(store, run, &mut report, &stop);
-    bar.finish_and_clear();
+    let mut teller = Teller::new(context.json);
+    let ended = execute_run::execute(store, run, &mut |progress| teller.tell(progress), &stop);
+    teller.finish();
     match ended? {
         Ended::Succeeded(run) => {
             print_result(&run, store, context.json)?;
@@ -188,29 +187,13 @@ fn obey_deterministic(run: &RunId, store: &Store) -> Result<(), CliError> {
     Ok(())
 }
 
-fn bar_style() -> ProgressStyle {
-    let template = "{prefix:>9} {wide_bar} {pos}/{len} {msg}";
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
-}
-
-/// The figures that tell most about each kind of training; a bar has no room for more.
-const SHOWN: [&str; 5] = ["loss", "evaluate/accuracy", "objective/scores", "objective/kl", "objective/entropy"];
-
-fn show(bar: &ProgressBar, progress: &Progress) {
-    let Progress { phase, step, steps_total, rate, rate_unit, seconds_left, metrics } = progress;
-    bar.set_length(*steps_total as u64);
-    bar.set_position(*step as u64);
-    bar.set_prefix(phase.clone());
-    let left = Duration::from_secs_f64(seconds_left.clamp(0.0, 1e9).round());
-    let shown = SHOWN.iter().filter_map(|name| Some(format!("{name} {:.4}", metrics.get(*name)?)));
-    let figures = shown.collect::<Vec<_>>().join("  ");
-    bar.set_message(format!("{rate:.1} {rate_unit}, {} left  {figures}", indicatif::HumanDuration(left)));
-}
-
 fn print_result(run: &Run, store: &Store, as_json: bool) -> Result<(), CliError> {
     let artifact = store.data_dir().join(run.artifact_dir.as_deref().unwrap_or_default());
+    let report = run_report::path_of(store.data_dir(), run);
     if as_json {
-        let line = json!({"run": run.id, "artifact": artifact, "sha256": run.artifact_sha256, "metrics": run.metrics});
+        let line = json!({
+            "run": run.id, "artifact": artifact, "sha256": run.artifact_sha256, "metrics": run.metrics, "report": report,
+        });
         println!("{line}");
         return Ok(());
     }
@@ -219,6 +202,7 @@ fn print_result(run: &Run, store: &Store, as_json: bool) -> Result<(), CliError>
     for (name, value) in metrics.into_iter().flatten() {
         println!("  {name:<34} {value}");
     }
+    println!("report: {}", report.display());
     Ok(())
 }
 

@@ -17,6 +17,7 @@ pub mod openapi;
 pub mod policies;
 pub mod presence;
 pub mod routes;
+pub mod runs;
 pub mod session;
 pub mod sse;
 pub mod stats;

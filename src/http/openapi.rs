@@ -1,7 +1,7 @@
 //! `GET /openapi.json`: the machine-readable contract, made from the handlers and their types. The web's types are generated from
 //! its snapshot, `web/openapi.json`, which a test compares.
 
-use super::{chat, comparisons, feedback, health, jobs, me, models, policies, session, stats};
+use super::{chat, comparisons, feedback, health, jobs, me, models, policies, runs, session, stats};
 use actix_web::HttpResponse;
 use utoipa::OpenApi;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
@@ -31,6 +31,7 @@ use utoipa::openapi::{OpenApi as Document, SecurityRequirement};
         jobs::get,
         jobs::events,
         jobs::cancel,
+        runs::report,
         policies::list,
         policies::get,
         policies::promote,

@@ -1,7 +1,7 @@
 //! All routes, in one table.
 
 use super::error::{ApiError, Code};
-use super::{auth, chat, comparisons, feedback, health, jobs, me, models, openapi, policies, session, stats, ui};
+use super::{auth, chat, comparisons, feedback, health, jobs, me, models, openapi, policies, runs, session, stats, ui};
 use actix_web::http::header::ALLOW;
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig, delete, get, post};
@@ -47,6 +47,7 @@ fn signed_in(v1: &mut ServiceConfig) {
         .service(at("/jobs/{id}", "GET").route(get().to(jobs::get)))
         .service(at("/jobs/{id}/events", "GET").route(get().to(jobs::events)))
         .service(at("/jobs/{id}/cancel", "POST").route(post().to(jobs::cancel)))
+        .service(at("/runs/{id}/report", "GET").route(get().to(runs::report)))
         .service(at("/policies", "GET").route(get().to(policies::list)))
         .service(at("/policies/rollback", "POST").route(post().to(policies::roll_back)))
         .service(at("/policies/{id}/promote", "POST").route(post().to(policies::promote)))

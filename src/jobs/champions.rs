@@ -162,6 +162,9 @@ pub fn refuse_ungated(policy: &Policy) -> Result<(), JobError> {
             let said = failed.collect::<Vec<_>>().join("; ");
             Err(JobError::Conflict(format!("the gate rejected policy {id}: {said}")))
         }
+        (PolicyState::Candidate, None) if policy.run_id.is_none() => Err(JobError::Conflict(format!(
+            "policy {id} was imported, and the gate judges what a run has made: train from it with --init {id}"
+        ))),
         (PolicyState::Candidate, None) => Err(JobError::Conflict(format!(
             "the gate hasn't judged policy {id}: wait for its job, or start one of kind \"evaluate\""
         ))),

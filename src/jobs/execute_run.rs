@@ -3,7 +3,7 @@
 
 use super::inputs::Inputs;
 use super::task::Task;
-use super::{JobError, evaluate_policy, snapshot, train_ppo, train_reward, train_sft};
+use super::{JobError, evaluate_policy, run_report, snapshot, train_ppo, train_reward, train_sft};
 use crate::store::runs::{self, Run, RunKind, RunState};
 use crate::store::{Store, StoreError};
 use hone_domain::ids::RunId;
@@ -62,13 +62,28 @@ pub fn execute(
     let id = run.clone();
     let run = store.write_blocking(move |tx| runs::resume(tx, &id))?;
     match work_off(store, &run, &dir, report, stop) {
-        Ok(outcome) => Ok(Ended::Succeeded(Box::new(keep(store, &run, &outcome)?))),
-        Err(JobError::Learn(LearnError::Stopped)) => Ok(Ended::Stopped),
+        Ok(outcome) => {
+            let run = keep(store, &run, &outcome)?;
+            report_on(store, &run);
+            Ok(Ended::Succeeded(Box::new(run)))
+        }
+        Err(JobError::Learn(LearnError::Stopped)) => {
+            report_on(store, &Run { state: RunState::Cancelled, ..run });
+            Ok(Ended::Stopped)
+        }
         Err(e) => {
-            let (id, text) = (run.id, e.to_string());
+            let (id, text) = (run.id.clone(), e.to_string());
+            report_on(store, &Run { state: RunState::Failed, error: Some(text.clone()), ..run });
             store.write_blocking(move |tx| runs::stop(tx, &id, RunState::Failed, Some(&text)))?;
             Err(e)
         }
+    }
+}
+
+/// Leaves the page for people. It says nothing that isn't kept elsewhere, so a run doesn't fail for it.
+fn report_on(store: &Store, run: &Run) {
+    if let Err(e) = run_report::write(store.data_dir(), run) {
+        tracing::warn!(run = %run.id, error = %e, "can't write the run's report");
     }
 }
 
@@ -108,7 +123,9 @@ fn work_off(
     let base_dir = data_dir.join("models").join(&run.base_name);
     let tokenizer = ChatTokenizer::open(&base_dir).map_err(|e| JobError::Process(e.to_string()))?;
     let base = Base::open_as(&base_dir, config.base_format)?;
-    let task = Task { run, settings: config.settings, data, inputs: inputs.under(data_dir) };
+    let (inputs, settings) = (inputs.under(data_dir), config.settings);
+    let prompts = run_report::prompts(run.kind, &data, run.seed);
+    let task = Task { run, settings: settings.clone(), data, inputs: inputs.clone() };
     let mut context = Context {
         base: &base,
         tokenizer: &tokenizer,
@@ -119,12 +136,16 @@ fn work_off(
         report,
         stop,
     };
-    match run.kind {
+    let outcome = match run.kind {
         RunKind::Sft => train_sft::train_sft(task, &mut context),
         RunKind::Reward => train_reward::train_reward(task, &mut context),
         RunKind::Ppo => train_ppo::train_ppo(task, &mut context),
         RunKind::Evaluate => evaluate_policy::evaluate_policy(task, &mut context),
+    }?;
+    if let Err(e) = run_report::write_samples(&prompts, &settings, &inputs, &outcome, &context) {
+        tracing::warn!(run = %run.id, error = %e, "the run's report goes without answers before and after");
     }
+    Ok(outcome)
 }
 
 /// `config.json`, for people who look into the folder: everything that is needed to repeat the run.

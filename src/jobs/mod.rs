@@ -14,6 +14,7 @@ pub mod inputs;
 pub mod params;
 mod phases;
 pub mod plan;
+pub mod run_report;
 pub mod scheduler;
 pub mod snapshot;
 mod task;
@@ -30,8 +31,9 @@ pub use scheduler::Scheduler;
 pub use view::JobView;
 
 use crate::store::jobs::{self, Job, JobKind};
+use crate::store::runs;
 use crate::store::{Store, StoreError};
-use hone_domain::ids::JobId;
+use hone_domain::ids::{JobId, RunId};
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
@@ -89,6 +91,17 @@ impl Jobs {
         let view = self.store.read(move |c| view::read(c, &id)).await?;
         let with_curves = tokio::task::spawn_blocking(move || view.with_curves(&data)).await;
         with_curves.map_err(|_| StoreError::Closed.into())
+    }
+
+    /// The report of a run, as a page, as far as the run is.
+    ///
+    /// # Errors
+    /// When there is none of this id.
+    pub async fn report(&self, id: &RunId) -> Result<String, JobError> {
+        let (id, data) = (id.clone(), self.store.data_dir().to_owned());
+        let run = self.store.read(move |c| runs::get(c, &id)).await?;
+        let drawn = tokio::task::spawn_blocking(move || run_report::html(&data, &run)).await;
+        drawn.map_err(|_| StoreError::Closed.into())
     }
 
     /// Asks for a job to stop. A training process writes a checkpoint first, so it may take a moment.

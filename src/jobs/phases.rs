@@ -168,8 +168,8 @@ fn create_policy(store: &Store, work: &Work, id: PolicyId, judged: Run) -> Resul
         base_name: judged.base_name,
         adapter_dir,
         parent_id: work.parent.clone(),
-        run_id: judged.id,
-        snapshot_sha256: judged.snapshot_sha256,
+        run_id: Some(judged.id),
+        snapshot_sha256: Some(judged.snapshot_sha256),
         config: judged.config,
         metrics: judged.metrics.unwrap_or_default(),
     };

@@ -47,10 +47,10 @@ pub struct NewPolicy {
     pub adapter_dir: String,
     /// The champion that it was trained from.
     pub parent_id: Option<PolicyId>,
-    /// The run that made it.
-    pub run_id: RunId,
+    /// The run that made it; none made one that was imported.
+    pub run_id: Option<RunId>,
     /// The data.
-    pub snapshot_sha256: String,
+    pub snapshot_sha256: Option<String>,
     /// The run's configuration.
     pub config: Value,
     /// The run's last figures.
@@ -124,7 +124,7 @@ pub fn create(c: &Connection, new: &NewPolicy) -> Result<(), StoreError> {
             base_name,
             adapter_dir,
             parent_id.as_ref().map(PolicyId::as_str),
-            run_id.as_str(),
+            run_id.as_ref().map(RunId::as_str),
             snapshot_sha256,
             config.to_string(),
             metrics.to_string(),
@@ -366,8 +366,8 @@ mod tests {
             base_name: "tiny".into(),
             adapter_dir: format!("policies/{name}/adapter"),
             parent_id: None,
-            run_id,
-            snapshot_sha256: "s".into(),
+            run_id: Some(run_id),
+            snapshot_sha256: Some("s".into()),
             config: Value::Null,
             metrics: Value::Null,
         };

@@ -12,3 +12,4 @@ mod never_lost;
 mod openapi;
 mod page;
 mod support;
+mod train_command;

@@ -107,8 +107,9 @@ pub(crate) fn train(
         let rate = schedule.rate(run.step);
         let stepped = run.adam.step(&mut run.adapter.params, &grads, rate);
         stepped.map_err(|e| run.checkpoints.blame(run.step, e))?;
-        figures.extend([("lr".to_owned(), rate), ("grad_norm".to_owned(), norm)]);
-        run.clock.add(batch.iter().map(|&i| objective.sizes()[i] as f64).sum());
+        let tokens = batch.iter().map(|&i| objective.sizes()[i] as f64).sum();
+        figures.extend([("lr".to_owned(), rate), ("grad_norm".to_owned(), norm), ("tokens".to_owned(), tokens)]);
+        run.clock.add(tokens);
         run.done(figures)?;
         if run.step.is_multiple_of(steps_epoch) {
             let held_out = objective.held_out(run.adapter, &mut ws)?;
