@@ -48,14 +48,14 @@ pub(crate) fn with_trunks(
     base: &Base,
     block: usize,
     end: Option<u32>,
-    sequences: &mut [Sequence],
+    sequences: Vec<&mut Sequence>,
     budget: usize,
     ws: &mut Workspace,
 ) -> Result<(), LearnError> {
     if block == 0 {
         return Ok(());
     }
-    let mut longer = sequences.to_vec();
+    let mut longer: Vec<Sequence> = sequences.iter().map(|s| Sequence::clone(s)).collect();
     longer.iter_mut().for_each(|s| s.tokens.extend(end));
     let hidden = base.config().hidden;
     let trunks = grouped(&longer, budget, |packed, _| {
@@ -66,7 +66,7 @@ pub(crate) fn with_trunks(
         ws.give(all);
         Ok(each)
     })?;
-    sequences.iter_mut().zip(trunks).for_each(|(s, trunk)| s.trunk = trunk);
+    sequences.into_iter().zip(trunks).for_each(|(s, trunk)| s.trunk = trunk);
     Ok(())
 }
 
@@ -138,11 +138,44 @@ pub(crate) fn head_scores(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rand_chacha::ChaCha8Rng;
+    use rand_chacha::rand_core::SeedableRng;
 
     #[test]
     fn a_list_over_all_tokens_is_cut_by_sequence() {
         let sequences = [Sequence::new(&[1, 2, 3], &[4, 5]), Sequence::new(&[6], &[7])];
         let members: Vec<&Sequence> = sequences.iter().collect();
         assert_eq!(per_sequence(&[0.5, 1.0, 2.0], &members), [vec![0.5, 1.0], vec![2.0]]);
+    }
+
+    #[test]
+    fn what_the_lower_blocks_made_of_a_text_stands_for_them() {
+        let home = tempfile::tempdir().expect("temp dir");
+        crate::tiny::write(&home.path().join("base"), &crate::tiny::TinySpec::default()).expect("tiny");
+        let base = Base::open(&home.path().join("base")).expect("base");
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let lora = crate::LoraConfig { layers: 1, ..crate::LoraConfig::default() };
+        let mut adapter = Adapter::new(base.config(), lora, true, &mut rng).expect("adapter");
+        adapter.params.iter_mut().for_each(|p| p.data.iter_mut().for_each(|x| *x += 0.05));
+        // Two answers to one prompt, and one to another.
+        let mut sequences =
+            [Sequence::new(&[7, 8, 9], &[10, 11]), Sequence::new(&[7, 8, 9], &[12]), Sequence::new(&[13], &[14, 5])];
+        let ws = &mut Workspace::new();
+        let said = |sequences: &[Sequence], ws: &mut Workspace| {
+            let logprobs = logprobs(&base, Some(&adapter), sequences, 0.7, 8, ws).expect("log-probs");
+            let values = values(&base, &adapter, sequences, 8, ws).expect("values");
+            logprobs.into_iter().flat_map(|l| l.logprob).chain(values.into_iter().flatten()).collect::<Vec<f64>>()
+        };
+        let before = said(&sequences, ws);
+        with_trunks(&base, 1, Some(5), sequences.iter_mut().collect(), 8, ws).expect("trunks");
+        assert!(sequences.iter().all(|s| s.trunk.as_ref().is_some_and(|t| t.rows.len() == (s.tokens.len() + 1) * 32)));
+        let after = said(&sequences, ws);
+        assert!(before.iter().zip(&after).all(|(a, b)| (a - b).abs() < 1e-5), "{before:?} {after:?}");
+        // It is used: rows of zeros change what is said.
+        for s in &mut sequences {
+            let zeros = Trunk { block: 1, hidden: 32, rows: vec![0.0; (s.tokens.len() + 1) * 32] };
+            s.trunk = Some(Arc::new(zeros));
+        }
+        assert!(said(&sequences, ws).iter().zip(&after).any(|(a, b)| (a - b).abs() > 1e-2));
     }
 }

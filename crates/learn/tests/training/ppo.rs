@@ -5,7 +5,7 @@ use hone_domain::DataSet;
 use hone_learn::LearnError;
 use hone_learn::evaluate::{self, Contenders, EvaluateConfig, EvaluateReport};
 use hone_learn::train::ppo::{self, PpoInputs};
-use hone_learn::train::{Algorithm, KlEstimator, Outcome, PpoConfig, RewardNormalisation, reward};
+use hone_learn::train::{Algorithm, KlEstimator, Outcome, PpoConfig, RewardConfig, RewardNormalisation, reward};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -172,6 +172,23 @@ fn a_stopped_run_goes_on_to_the_same_bytes() {
             let steps: Vec<usize> = metrics(&world.path("parts")).iter().map(|l| l.step).collect();
             assert_eq!(steps, [1, 2, 3]);
         }
+    }
+}
+
+#[test]
+fn adapters_in_the_upper_block_alone_go_on_to_the_same_bytes() {
+    let (world, data) = (World::new(), data(16));
+    let rewarding = RewardConfig { lora_first_layer: 1, ..crate::reward::config() };
+    let reward = world.run("reward", false, None, |ctx| reward::train(&rewarding, &data, None, ctx)).0;
+    let reward = reward.expect("trains").artifact_dir;
+    let config = PpoConfig { lora_first_layer: 1, ..everything() };
+    let train = |name: &str, resume, stop_at| {
+        world.run(name, resume, stop_at, |ctx| ppo::train(&config, &data, &inputs(&reward), ctx))
+    };
+    let whole = train("whole", false, None).0.expect("trains");
+    for stop_at in [4, 8] {
+        assert!(matches!(train("parts", false, Some(stop_at)).0, Err(LearnError::Stopped)));
+        assert_eq!(train("parts", true, None).0.expect("goes on").sha256, whole.sha256, "stopped after {stop_at}");
     }
 }
 

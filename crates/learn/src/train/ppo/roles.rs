@@ -5,10 +5,11 @@ use super::scale::Scale;
 use crate::LearnError;
 use crate::checkpoint::Loaded;
 use crate::lora::{Adapter, SCORE_WEIGHT};
-use crate::model::Base;
+use crate::model::{Base, Workspace};
 use crate::optim::{AdamW, clip_global_norm};
 use crate::params::Params;
-use crate::train::roles::RewardModel;
+use crate::train::data::Sequence;
+use crate::train::roles::{RewardModel, with_trunks};
 use crate::train::{Algorithm, Context, PpoConfig, fresh_adapter, lora};
 
 /// An adapter that learns.
@@ -67,6 +68,20 @@ impl Roles<'_> {
     pub(super) fn set_scale(&mut self, scale: Scale) {
         self.value_offset = scale.apply(self.reward_offset);
         self.scale = scale;
+    }
+
+    /// Computes, once for all roles and epochs, what the blocks below the lowest adapter make of the answers.
+    pub(super) fn bring_trunks(
+        &self,
+        config: &PpoConfig,
+        sequences: Vec<&mut Sequence>,
+        ws: &mut Workspace,
+    ) -> Result<(), LearnError> {
+        let value = self.value.as_ref().map(|v| &v.adapter);
+        let adapters = [Some(&self.policy.adapter), value, self.reference.as_ref(), Some(&self.reward.adapter)];
+        let blocks = adapters.into_iter().flatten().map(|a| a.first_block(self.base.config()));
+        let block = blocks.min().unwrap_or_default();
+        with_trunks(self.base, block, self.eos_ids.first().copied(), sequences, config.micro_batch_tokens, ws)
     }
 
     /// Multiplies the value function's head.

@@ -88,7 +88,8 @@ pub(super) fn judge(
     answers: Vec<(Sequence, bool)>,
     ws: &mut Workspace,
 ) -> Result<Vec<Episode>, LearnError> {
-    let (sequences, ended): (Vec<Sequence>, Vec<bool>) = answers.into_iter().unzip();
+    let (mut sequences, ended): (Vec<Sequence>, Vec<bool>) = answers.into_iter().unzip();
+    roles.bring_trunks(config, sequences.iter_mut().collect(), ws)?;
     let (base, budget, t) = (roles.base, config.micro_batch_tokens, config.temperature);
     let old = roles::logprobs(base, Some(&roles.policy.adapter), &sequences, t, budget, ws)?;
     let reference = roles::logprobs(base, roles.reference.as_ref(), &sequences, t, budget, ws)?;

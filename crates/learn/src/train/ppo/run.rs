@@ -147,7 +147,9 @@ impl<'r, 'c> Run<'r, 'c> {
     /// Answers to the next prompts, judged, with each token's credit; and the seconds that answering and judging took. Kept on disk
     /// beside the checkpoint that they follow, and taken from there by a run that was killed while it learned from them.
     fn experience(&mut self, ws: &mut Workspace) -> Result<(Vec<Episode>, (f64, f64)), LearnError> {
-        if let Some(kept) = self.keeper.kept(self.iteration).filter(|_| self.saved == Some(self.iteration)) {
+        if let Some(mut kept) = self.keeper.kept(self.iteration).filter(|_| self.saved == Some(self.iteration)) {
+            let sequences = kept.episodes.iter_mut().map(|e| &mut e.sequence).collect();
+            self.roles.bring_trunks(self.config, sequences, ws)?;
             (self.state.rng, self.state.prompts_drawn) = (kept.rng, kept.prompts_drawn);
             return Ok((kept.episodes, kept.seconds));
         }

@@ -5,7 +5,7 @@ use super::rollout::Episode;
 use super::update::Minibatch;
 use crate::lora::SCORE_WEIGHT;
 use crate::losses::{PolicyLoss, ppo_policy, ppo_value, rloo_policy};
-use crate::model::{Base, Workspace, backward, forward};
+use crate::model::{Base, Workspace, backward};
 use crate::train::data::Sequence;
 use crate::train::packed::{Packed, response_tokens};
 use crate::train::{Algorithm, PpoConfig, keep, roles};
@@ -43,7 +43,7 @@ impl Share<'_> {
         let (sequences, temperature) = (self.sequences(), self.config.temperature as f32);
         let packed = Packed::new(&sequences);
         let (rows, targets) = (packed.response_rows(), response_tokens(&sequences));
-        let hidden = forward(base, Some(&policy.adapter), &packed.batch, keep(self.config.recompute), ws)?;
+        let hidden = packed.forward(base, Some(&policy.adapter), keep(self.config.recompute), ws)?;
         let (said, slope) = head::selected_logprobs_with_slope(base, &hidden, &rows, &targets, temperature);
         let mut new = said.logprob.iter().map(|&x| f64::from(x));
         let mut d_logprob: Vec<f32> = Vec::with_capacity(rows.len());
@@ -86,7 +86,7 @@ impl Share<'_> {
         let packed = Packed::new(&sequences);
         let rows = packed.response_rows();
         let weight = roles::head_weight(&value.adapter)?;
-        let hidden = forward(base, Some(&value.adapter), &packed.batch, keep(self.config.recompute), ws)?;
+        let hidden = packed.forward(base, Some(&value.adapter), keep(self.config.recompute), ws)?;
         let new: Vec<f64> = head::scores(&hidden, &rows, weight).iter().map(|&v| f64::from(v) + offset).collect();
         let (old, returns) = (self.concat(|e| &e.values), self.concat(|e| &e.returns));
         let out = ppo_value(&new, &old, &returns, clip, self.tokens);
