@@ -82,7 +82,8 @@ fn bar_style() -> ProgressStyle {
 }
 
 /// The figures that tell most about each kind of training; a line has no room for more.
-const SHOWN: [&str; 5] = ["loss", "evaluate/accuracy", "objective/scores", "objective/kl", "objective/entropy"];
+const SHOWN: [&str; 6] =
+    ["loss", "evaluate/accuracy", "evaluate/reward", "objective/scores", "objective/kl", "objective/entropy"];
 
 fn show(bar: &ProgressBar, progress: &Progress) {
     bar.set_length(progress.steps_total as u64);

@@ -22,7 +22,14 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Fine-tune on demonstrations
-    Sft(Settings),
+    Sft {
+        /// The reward model that chooses the epoch: a run, a folder, or "none" for the last epoch [default: the newest, if there is one]
+        #[arg(long, value_name = "RUN|DIR")]
+        reward: Option<String>,
+        /// As for the others
+        #[command(flatten)]
+        settings: Settings,
+    },
     /// Train the reward model on rankings
     Reward(Settings),
     /// Train the policy against the reward model
@@ -83,7 +90,7 @@ pub struct Settings {
 pub fn run(command: Command, context: &Context) -> Result<(), CliError> {
     let store = context.store()?;
     match command {
-        Command::Sft(settings) => train(&create(&store, RunKind::Sft, settings, None)?, &store, context),
+        Command::Sft { reward, settings } => train(&create(&store, RunKind::Sft, settings, reward)?, &store, context),
         Command::Reward(settings) => train(&create(&store, RunKind::Reward, settings, None)?, &store, context),
         Command::Ppo { reward, settings } => train(&create(&store, RunKind::Ppo, settings, reward)?, &store, context),
         Command::List { limit } => list(&store, limit, context.json),

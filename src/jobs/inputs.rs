@@ -23,7 +23,7 @@ pub struct Inputs {
     /// PPO, evaluation: what the KL is measured from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reference: Option<PathBuf>,
-    /// PPO, evaluation: the reward model.
+    /// PPO, evaluation: the reward model. SFT: the one that chooses the epoch, where there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reward: Option<PathBuf>,
     /// Evaluation: the policy that is served.
@@ -55,7 +55,10 @@ pub fn of_phase(c: &Connection, kind: RunKind, work: &Work, base_name: &str) -> 
         None => champion(c, base_name)?,
     };
     match kind {
-        RunKind::Sft => Ok(Inputs { init: champion(c, base_name)?, ..Inputs::default() }),
+        RunKind::Sft => {
+            let reward = newest_reward(c, base_name)?;
+            Ok(Inputs { init: champion(c, base_name)?, reward, ..Inputs::default() })
+        }
         RunKind::Reward => Ok(Inputs { init: start, ..Inputs::default() }),
         RunKind::Ppo => {
             let reward = Some(reward_of(c, work, base_name)?);
@@ -70,7 +73,8 @@ fn of_evaluation(c: &Connection, work: &Work, base_name: &str) -> Result<Inputs,
     let judged = judged.ok_or_else(|| JobError::Invalid("there is no run to judge: run a PPO job first".into()))?;
     let judged = runs::get(c, judged)?;
     let from: Inputs = serde_json::from_value(judged.inputs.clone()).unwrap_or_default();
-    let reward = match from.reward {
+    // An SFT run's only chose the epoch: the newest judges.
+    let reward = match from.reward.filter(|_| judged.kind == RunKind::Ppo) {
         Some(reward) => reward,
         None => reward_of(c, work, base_name)?,
     };
@@ -85,14 +89,18 @@ fn of_evaluation(c: &Connection, work: &Work, base_name: &str) -> Result<Inputs,
 
 /// The job's own reward model, or else the newest.
 fn reward_of(c: &Connection, work: &Work, base_name: &str) -> Result<PathBuf, JobError> {
-    let run = match work.runs.get(&RunKind::Reward) {
-        Some(own) => Some(runs::get(c, own)?),
-        None => runs::newest_succeeded(c, RunKind::Reward, base_name)?,
+    let reward = match work.runs.get(&RunKind::Reward) {
+        Some(own) => Some(artifact(&runs::get(c, own)?)?),
+        None => newest_reward(c, base_name)?,
     };
-    let none = || {
+    reward.ok_or_else(|| {
         JobError::NotEnoughData("there is no reward model yet: run a job of kind \"reward\" (hone train reward)".into())
-    };
-    artifact(&run.ok_or_else(none)?)
+    })
+}
+
+/// The newest reward model, where there is one.
+fn newest_reward(c: &Connection, base_name: &str) -> Result<Option<PathBuf>, JobError> {
+    runs::newest_succeeded(c, RunKind::Reward, base_name)?.as_ref().map(artifact).transpose()
 }
 
 /// The champion's adapter, where it is of this base and has one.
@@ -132,7 +140,8 @@ pub fn named(c: &Connection, name: &str) -> Result<PathBuf, JobError> {
 
 /// The inputs of a run that a person starts by itself. `init` and `reward` are as in [`named`]; `init` may also be `base`.
 ///
-/// Left out, a run starts from the newest of: the last SFT run, the champion. PPO takes the newest reward model.
+/// Left out, a run starts from the newest of: the last SFT run, the champion. PPO takes the newest reward model; SFT takes it too, to
+/// choose the epoch by, if there is one and `reward` isn't `none`.
 ///
 /// # Errors
 /// When something named doesn't exist, or there is no reward model.
@@ -156,6 +165,14 @@ pub fn of_command(
                 None => reward_of(c, &Work::default(), base_name)?,
             };
             Ok(Inputs { init: init.clone(), reference: init, reward: Some(reward), ..Inputs::default() })
+        }
+        RunKind::Sft => {
+            let reward = match reward {
+                Some("none") => None,
+                Some(name) => Some(named(c, name)?),
+                None => newest_reward(c, base_name)?,
+            };
+            Ok(Inputs { init, reward, ..Inputs::default() })
         }
         _ => Ok(Inputs { init, ..Inputs::default() }),
     }

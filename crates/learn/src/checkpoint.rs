@@ -69,6 +69,7 @@ pub fn sha256_json(value: &impl Serialize) -> Result<String, LearnError> {
 pub struct Checkpoints {
     dir: PathBuf,
     identity: Identity,
+    best: Option<usize>,
 }
 
 /// A checkpoint as it was read.
@@ -104,7 +105,7 @@ impl Checkpoints {
     /// Those in `run_dir/checkpoints`, of a run with this identity.
     #[must_use]
     pub fn new(run_dir: &Path, identity: Identity) -> Self {
-        Self { dir: run_dir.join("checkpoints"), identity }
+        Self { dir: run_dir.join("checkpoints"), identity, best: None }
     }
 
     /// Removes all of them: the run starts anew.
@@ -118,12 +119,17 @@ impl Checkpoints {
         Ok(())
     }
 
-    /// Writes `step-NNNNNN`, then drops all but the newest [`KEPT`]. Each of `tensors` is saved under its prefix.
+    /// From now on the checkpoint of this step is kept, whatever its age: the best so far. The one that was best before isn't.
+    pub fn keep_best(&mut self, step: usize) {
+        self.best = Some(step);
+    }
+
+    /// Writes `step-NNNNNN`, then drops all but the newest [`KEPT`] and the best. Each of `tensors` is saved under its prefix.
     ///
     /// # Errors
     /// When the disk refuses; the checkpoints before are whole then.
     pub fn save<S: Serialize>(&self, step: usize, state: &S, tensors: &[(&str, &Params)]) -> Result<(), LearnError> {
-        let path = self.dir.join(format!("step-{step:06}"));
+        let path = self.folder(step);
         let bad = |e: String| LearnError::CheckpointMismatch { path: path.clone(), reason: e };
         let mut views = Vec::new();
         for (prefix, params) in tensors {
@@ -140,7 +146,7 @@ impl Checkpoints {
             write_atomic(&dir.join(STATE), &json)
         })?;
         let all = self.list()?;
-        for (_, old) in all.iter().rev().skip(KEPT) {
+        for (_, old) in all.iter().rev().skip(KEPT).filter(|(step, _)| Some(*step) != self.best) {
             fs::remove_dir_all(old).map_err(LearnError::io(old))?;
         }
         Ok(())
@@ -151,7 +157,22 @@ impl Checkpoints {
     /// # Errors
     /// When it belongs to another run, or can't be read.
     pub fn load_last<S: DeserializeOwned>(&self) -> Result<Option<Loaded<S>>, LearnError> {
-        let Some((_, path)) = self.list()?.pop() else { return Ok(None) };
+        self.list()?.pop().map(|(_, path)| self.read(path)).transpose()
+    }
+
+    /// The checkpoint of one step.
+    ///
+    /// # Errors
+    /// When it is gone, belongs to another run, or can't be read.
+    pub fn load<S: DeserializeOwned>(&self, step: usize) -> Result<Loaded<S>, LearnError> {
+        self.read(self.folder(step))
+    }
+
+    fn folder(&self, step: usize) -> PathBuf {
+        self.dir.join(format!("step-{step:06}"))
+    }
+
+    fn read<S: DeserializeOwned>(&self, path: PathBuf) -> Result<Loaded<S>, LearnError> {
         let read = |name: &str| fs::read(path.join(name)).map_err(LearnError::io(path.join(name)));
         let json = read(STATE)?;
         let bad = |reason: String| LearnError::CheckpointMismatch { path: path.clone(), reason };
@@ -163,7 +184,7 @@ impl Checkpoints {
             return Err(bad(format!("it belongs to another run, which differs in {what}; start a new run instead")));
         }
         let StateIn { step, state } = serde_json::from_slice(&json).map_err(damaged)?;
-        Ok(Some(Loaded { step, state, tensors: read(TENSORS)?, path }))
+        Ok(Loaded { step, state, tensors: read(TENSORS)?, path })
     }
 
     /// Completes the message about a number that isn't finite and that the weights after `step` gave. A checkpoint of those weights
@@ -184,7 +205,7 @@ impl Checkpoints {
 
     /// Removes a checkpoint, if it exists; half-removed it is out of sight already.
     fn remove(&self, step: usize) -> Result<(), LearnError> {
-        let path = self.dir.join(format!("step-{step:06}"));
+        let path = self.folder(step);
         if !path.exists() {
             return Ok(());
         }
@@ -291,6 +312,25 @@ mod tests {
         all.save(1, &state, &[]).expect("saves");
         let last = all.load_last::<Vec<f64>>().expect("reads").expect("there");
         assert!(last.state.iter().zip(&state).all(|(a, b)| a.to_bits() == b.to_bits()));
+    }
+
+    #[test]
+    fn the_best_is_kept_however_old_it_is() {
+        let home = tempfile::tempdir().expect("temp dir");
+        let mut all = Checkpoints::new(home.path(), identity());
+        let save =
+            |all: &Checkpoints, step: usize| all.save(step, &step, &[("w", &params(step as f32))]).expect("saves");
+        let steps = |all: &Checkpoints| all.list().expect("list").iter().map(|(s, _)| *s).collect::<Vec<_>>();
+        all.keep_best(1);
+        (1..=4).for_each(|step| save(&all, step));
+        assert_eq!(steps(&all), [1, 3, 4]);
+        let mut w = params(0.0);
+        all.load::<usize>(1).expect("there").restore("w", &mut w).expect("fits");
+        assert_eq!(w, params(1.0));
+        all.keep_best(5);
+        save(&all, 5);
+        assert_eq!(steps(&all), [4, 5], "another one is the best now");
+        assert!(all.load::<usize>(1).is_err());
     }
 
     #[test]

@@ -31,6 +31,11 @@ pub struct SftConfig {
     /// is 0: an adapter of low rank has few parameters to over-fit with, and the frozen weights around it were trained without
     /// dropout and can't make up for it.
     pub dropout: f32,
+    /// Where there is a reward model: held-out prompts that are answered after each epoch for it to choose the epoch by. 0 makes the
+    /// last epoch the result. Paper: by reward, on its validation set.
+    pub judged_prompts_max: usize,
+    /// Most tokens of such an answer.
+    pub judged_tokens_max: usize,
     /// Longer prompts are skipped, and counted in `data/skipped`.
     pub prompt_tokens_max: usize,
     /// Longer answers are cut, and counted in `data/truncated`.
@@ -62,6 +67,8 @@ impl Default for SftConfig {
             weight_decay: 0.0,
             gradient_norm_max: 1.0,
             dropout: 0.0,
+            judged_prompts_max: 32,
+            judged_tokens_max: 64,
             prompt_tokens_max: 512,
             answer_tokens_max: 512,
             micro_batch_tokens: 1024,
@@ -207,6 +214,7 @@ impl SftConfig {
             ("lora_r", self.lora_r as f64),
             ("checkpoint_steps", self.checkpoint_steps as f64),
         ])?;
+        positive(&[("judged_tokens_max", self.judged_tokens_max as f64)])?;
         within("dropout", f64::from(self.dropout), 0.0..1.0)
     }
 }

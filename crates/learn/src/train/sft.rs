@@ -2,18 +2,23 @@
 
 use super::data::{Encoder, Limits, Misfits, Sequence};
 use super::packed::{Packed, response_tokens};
-use super::supervised::{self, LOSS, Objective, Plan, Step};
+use super::roles::RewardModel;
+use super::supervised::{self, CHOOSES, LOSS, Objective, Plan, Step};
 use super::{Context, Outcome, SftConfig, finish, fresh_adapter, identity, roles};
 use crate::checkpoint::Checkpoints;
+use crate::generate::{GenerateConfig, generate};
 use crate::lora::Adapter;
 use crate::model::{Base, Dropout, How, Workspace, backward, forward_with};
 use crate::params::Params;
 use crate::{LearnError, head, losses};
-use hone_domain::{DataSet, Demonstration};
+use hone_domain::{DataSet, Demonstration, Message};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Fine-tunes an adapter on the demonstrations: a fresh one, or the one in `init`. Leaves it in `run_dir/artifact`.
+/// Fine-tunes an adapter on the demonstrations: a fresh one, or the one in `init`. Leaves that of the last epoch in
+/// `run_dir/artifact`.
 ///
 /// # Errors
 /// No demonstration that fits, settings out of range, a loss that isn't finite, a checkpoint of another run, a stop, a full disk.
@@ -21,6 +26,21 @@ pub fn train(
     config: &SftConfig,
     data: &DataSet,
     init: Option<&Path>,
+    ctx: &mut Context<'_>,
+) -> Result<Outcome, LearnError> {
+    train_judged(config, data, init, None, ctx)
+}
+
+/// [`train`], with the artifact of a reward run in `reward` to choose the epoch by: the one whose answers to held-out prompts have the
+/// highest mean reward.
+///
+/// # Errors
+/// As [`train`]; and a reward model that isn't one of this base.
+pub fn train_judged(
+    config: &SftConfig,
+    data: &DataSet,
+    init: Option<&Path>,
+    reward: Option<&Path>,
     ctx: &mut Context<'_>,
 ) -> Result<Outcome, LearnError> {
     config.check()?;
@@ -37,13 +57,15 @@ pub fn train(
         Some(dir) => Adapter::load(dir, ctx.base.config())?,
         None => fresh_adapter(ctx, lora, false)?,
     };
-    let checkpoints = Checkpoints::new(ctx.run_dir, identity("sft", config, data, &[init], ctx)?);
+    let inputs: Vec<_> = std::iter::once(init).chain(reward.map(Some)).collect();
+    let checkpoints = Checkpoints::new(ctx.run_dir, identity("sft", config, data, &inputs, ctx)?);
     let sizes = sequences.iter().map(|s| s.tokens.len()).collect();
     let objective = Imitation {
         base: ctx.base,
         sequences,
         sizes,
         held_out,
+        judge: reward.map(|dir| Judge::new(config, data, dir, &mut misfits, ctx)).transpose()?,
         recompute: config.recompute,
         dropout: config.dropout,
         seed: ctx.seed,
@@ -91,12 +113,84 @@ fn encode(
     Ok(sequences)
 }
 
+/// Stream of random numbers for the judged answers, apart from those of weights and data orders.
+const JUDGED_STREAM: u64 = u64::MAX - 3;
+
+/// A reward model and the prompts whose answers it scores.
+struct Judge<'a> {
+    base: &'a Base,
+    reward: RewardModel,
+    prompts: Vec<Vec<u32>>,
+    sampling: GenerateConfig,
+    seed: u64,
+    micro_batch_tokens: usize,
+}
+
+impl<'a> Judge<'a> {
+    /// Its prompts are those of the held-out demonstrations, then the other held-out ones, each once.
+    fn new(
+        config: &SftConfig,
+        data: &DataSet,
+        reward: &Path,
+        misfits: &mut Misfits,
+        ctx: &Context<'a>,
+    ) -> Result<Self, LearnError> {
+        let context = ctx.base.config().context;
+        let max_new_tokens = config.judged_tokens_max.min(context / 2);
+        let prompt_tokens = config.prompt_tokens_max.min(context - max_new_tokens);
+        let limits = Limits { prompt_tokens, answer_tokens: max_new_tokens, context };
+        let mut encoder = Encoder::new(ctx.tokenizer, limits);
+        let mut prompts: Vec<Vec<u32>> = Vec::new();
+        let of_demonstrations = data.held_out_demonstrations.iter().map(|d| d.messages.as_slice());
+        let messages: Vec<&[Message]> =
+            of_demonstrations.chain(data.held_out_prompts.iter().map(|p| p.messages.as_slice())).collect();
+        for messages in messages {
+            if prompts.len() < config.judged_prompts_max
+                && let Some(prompt) = encoder.prompt(messages)?
+                && !prompts.contains(&prompt)
+            {
+                prompts.push(prompt);
+            }
+        }
+        misfits.add(encoder.misfits);
+        if prompts.is_empty() {
+            tracing::warn!(
+                "no held-out prompt is there for the reward model to choose the epoch by: the last one is taken"
+            );
+        }
+        let sampling =
+            GenerateConfig { max_new_tokens, temperature: 1.0, top_p: 1.0, eos_ids: ctx.tokenizer.eos_ids().to_vec() };
+        let reward = RewardModel::load(reward, ctx.base)?;
+        let micro_batch_tokens = config.micro_batch_tokens;
+        Ok(Self { base: ctx.base, reward, prompts, sampling, seed: ctx.seed, micro_batch_tokens })
+    }
+
+    /// Mean reward and length of one answer to each prompt. Each epoch draws with the same numbers, so that luck is alike.
+    fn figures(&self, adapter: &Adapter, ws: &mut Workspace) -> Result<BTreeMap<String, f64>, LearnError> {
+        if self.prompts.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+        rng.set_stream(JUDGED_STREAM);
+        let answers = generate(self.base, Some(adapter), &self.prompts, &self.sampling, &mut rng)?;
+        let pairs = self.prompts.iter().zip(&answers);
+        let sequences: Vec<Sequence> = pairs.map(|(p, a)| Sequence::new(p, &a.tokens)).collect();
+        let rewards =
+            self.reward.rewards(self.base, &sequences, &self.sampling.eos_ids, self.micro_batch_tokens, ws)?;
+        let n = answers.len() as f64;
+        let tokens = answers.iter().map(|a| a.tokens.len() as f64).sum::<f64>() / n;
+        let named = [(CHOOSES, rewards.iter().sum::<f64>() / n), ("evaluate/response_tokens", tokens)];
+        Ok(named.map(|(name, x)| (name.to_owned(), x)).into())
+    }
+}
+
 /// The objective: -(1/n) sum of log-probs of the n response tokens of a batch.
 struct Imitation<'a> {
     base: &'a Base,
     sequences: Vec<Sequence>,
     sizes: Vec<usize>,
     held_out: Vec<Sequence>,
+    judge: Option<Judge<'a>>,
     recompute: bool,
     dropout: f32,
     seed: u64,
@@ -141,11 +235,13 @@ impl Objective for Imitation<'_> {
     }
 
     fn held_out(&self, adapter: &Adapter, ws: &mut Workspace) -> Result<BTreeMap<String, f64>, LearnError> {
+        let mut figures = self.judge.as_ref().map_or(Ok(BTreeMap::new()), |judge| judge.figures(adapter, ws))?;
         if self.held_out.is_empty() {
-            return Ok(BTreeMap::new());
+            return Ok(figures);
         }
         let said = roles::logprobs(self.base, Some(adapter), &self.held_out, 1.0, self.micro_batch_tokens, ws)?;
         let all: Vec<f64> = said.into_iter().flat_map(|s| s.logprob).collect();
-        Ok([("evaluate/loss".to_owned(), losses::cross_entropy(&all, all.len() as f64).value)].into())
+        figures.insert("evaluate/loss".to_owned(), losses::cross_entropy(&all, all.len() as f64).value);
+        Ok(figures)
     }
 }

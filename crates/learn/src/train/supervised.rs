@@ -62,7 +62,22 @@ struct State {
     wall_seconds: f64,
     adam_step: u64,
     metrics: BTreeMap<String, f64>,
+    #[serde(default)]
+    best: Option<Best>,
 }
+
+/// The evaluation with the highest [`CHOOSES`]. Its checkpoint is kept.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Best {
+    step: usize,
+    score: f64,
+    figures: BTreeMap<String, f64>,
+}
+
+/// Where an objective's held-out figures have this one, the adapter of the evaluation where it is highest is what the run makes;
+/// without it the last one is. Ouyang et al. 2022 (section 3.5) choose the SFT model by reward, because the loss on held-out
+/// demonstrations is least after the first epoch while the reward and people's preference still rise: so that loss chooses nothing here.
+pub(crate) const CHOOSES: &str = "evaluate/reward";
 
 struct Run<'r, 'c> {
     plan: &'r Plan,
@@ -76,9 +91,10 @@ struct Run<'r, 'c> {
     steps_total: usize,
     saved: Option<usize>,
     metrics: BTreeMap<String, f64>,
+    best: Option<Best>,
 }
 
-/// Trains `adapter` in place; answers the last figures.
+/// Trains `adapter` in place; answers the last figures, those of the evaluation being of the adapter that was chosen.
 pub(crate) fn train(
     objective: &dyn Objective,
     plan: &Plan,
@@ -119,6 +135,7 @@ pub(crate) fn train(
             run.save()?;
         }
     }
+    run.take_best()?;
     Ok(run.metrics)
 }
 
@@ -126,25 +143,27 @@ impl<'r, 'c> Run<'r, 'c> {
     fn start(
         plan: &'r Plan,
         adapter: &'r mut Adapter,
-        checkpoints: Checkpoints,
+        mut checkpoints: Checkpoints,
         steps_total: usize,
         ctx: &'r mut Context<'c>,
     ) -> Result<Self, LearnError> {
         let mut adam = AdamW::new(&adapter.params, plan.weight_decay);
-        let (mut step, mut seconds, mut metrics) = (0, 0.0, BTreeMap::new());
+        let (mut step, mut seconds, mut metrics, mut best) = (0, 0.0, BTreeMap::new(), None::<Best>);
         if !ctx.resume {
             checkpoints.clear()?;
         } else if let Some(last) = checkpoints.load_last::<State>()? {
             last.restore("adapter", &mut adapter.params)?;
             last.restore("adam_m", &mut adam.first_moment)?;
             last.restore("adam_v", &mut adam.second_moment)?;
-            let State { wall_seconds, adam_step, metrics: figures } = last.state;
-            (step, seconds, metrics, adam.step) = (last.step, wall_seconds, figures, adam_step);
+            let state = last.state;
+            (step, seconds, adam.step) = (last.step, state.wall_seconds, state.adam_step);
+            (metrics, best) = (state.metrics, state.best);
+            best.iter().for_each(|b| checkpoints.keep_best(b.step));
         }
         let log = MetricsLog::open(ctx.run_dir, step)?;
         let clock = Clock::new(step, seconds);
         let saved = (step > 0).then_some(step);
-        Ok(Self { plan, ctx, checkpoints, adapter, adam, log, clock, step, steps_total, saved, metrics })
+        Ok(Self { plan, ctx, checkpoints, adapter, adam, log, clock, step, steps_total, saved, metrics, best })
     }
 
     /// Fills `grads` with the gradient of the batch's mean loss; answers its figures. Asked to stop, it leaves a checkpoint of
@@ -187,9 +206,27 @@ impl<'r, 'c> Run<'r, 'c> {
     fn evaluated(&mut self, figures: BTreeMap<String, f64>) -> Result<(), LearnError> {
         if !figures.is_empty() {
             self.log_line("evaluate", figures.clone())?;
-            self.metrics.extend(figures);
+            self.metrics.extend(figures.clone());
             self.progress("evaluate");
         }
+        match figures.get(CHOOSES).filter(|score| score.is_finite()) {
+            Some(&score) if self.best.as_ref().is_none_or(|b| score > b.score) => {
+                self.best = Some(Best { step: self.step, score, figures });
+                self.checkpoints.keep_best(self.step);
+                self.save()
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Goes back to the best adapter, where one was chosen.
+    fn take_best(&mut self) -> Result<(), LearnError> {
+        let Some(best) = &self.best else { return Ok(()) };
+        if best.step != self.step {
+            self.checkpoints.load::<State>(best.step)?.restore("adapter", &mut self.adapter.params)?;
+        }
+        self.metrics.extend(best.figures.clone());
+        self.metrics.insert("evaluate/best_step".to_owned(), best.step as f64);
         Ok(())
     }
 
@@ -214,8 +251,12 @@ impl<'r, 'c> Run<'r, 'c> {
         if self.saved == Some(self.step) {
             return Ok(());
         }
-        let state =
-            State { wall_seconds: self.clock.wall_seconds(), adam_step: self.adam.step, metrics: self.metrics.clone() };
+        let state = State {
+            wall_seconds: self.clock.wall_seconds(),
+            adam_step: self.adam.step,
+            metrics: self.metrics.clone(),
+            best: self.best.clone(),
+        };
         let moments = (&self.adam.first_moment, &self.adam.second_moment);
         let tensors = [("adapter", &self.adapter.params), ("adam_m", moments.0), ("adam_v", moments.1)];
         self.checkpoints.save(self.step, &state, &tensors)?;

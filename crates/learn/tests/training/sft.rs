@@ -3,7 +3,8 @@
 use crate::world::{World, data, metrics};
 use hone_domain::DataSet;
 use hone_learn::LearnError;
-use hone_learn::train::{SftConfig, sft};
+use hone_learn::train::{RewardConfig, SftConfig, reward, sft};
+use hone_learn::{Adapter, Params};
 
 fn config() -> SftConfig {
     SftConfig { epochs: 6, learning_rate: 2e-2, lora_r: 4, checkpoint_steps: 5, ..SftConfig::default() }
@@ -44,6 +45,42 @@ fn a_stopped_run_goes_on_to_the_same_bytes() {
     }
     let again = train("parts", true, None).expect("a finished run only writes its artifact again");
     assert_eq!(again.sha256, whole.sha256);
+}
+
+#[test]
+fn the_epoch_whose_answers_score_best_is_the_result() {
+    let (world, mut data) = (World::new(), data(120));
+    // People like the letter e. The demonstrations say it once, then learning turns to nothing but other letters.
+    let liked = RewardConfig { epochs: 3, learning_rate: 1e-2, lora_r: 4, ..RewardConfig::default() };
+    let judge = world.run("reward", false, None, |ctx| reward::train(&liked, &data, None, ctx)).0.expect("trains");
+    data.demonstrations.iter_mut().for_each(|d| d.ideal = "zzz".into());
+    let train = |name: &str, config: &SftConfig, resume, stop_at| {
+        let reward = Some(judge.artifact_dir.as_path());
+        world.run(name, resume, stop_at, |ctx| sft::train_judged(config, &data, None, reward, ctx)).0
+    };
+    let config = SftConfig { judged_tokens_max: 12, checkpoint_steps: 1, ..config() };
+    let whole = train("whole", &config, false, None).expect("trains");
+    let evaluations: Vec<(usize, f64)> = metrics(&world.path("whole"))
+        .iter()
+        .filter_map(|l| Some((l.step, *l.metrics.get("evaluate/reward")?)))
+        .collect();
+    assert_eq!(evaluations.len(), 6, "one an epoch");
+    let &(step, best) = evaluations.iter().max_by(|a, b| a.1.total_cmp(&b.1)).expect("some");
+    assert!(step < 12 && best > evaluations[5].1, "the last epoch is not the best one: {evaluations:?}");
+    assert_eq!((whole.metrics["evaluate/reward"], whole.metrics["evaluate/best_step"]), (best, step as f64));
+    // It is the adapter of that step, which a run that ends there has as its last.
+    let load = |dir: &std::path::Path| -> Params { Adapter::load(dir, world.base.config()).expect("loads").params };
+    let chosen = load(&whole.artifact_dir);
+    let off = SftConfig { judged_prompts_max: 0, ..config.clone() };
+    let last = train("last", &off, false, None).expect("trains");
+    assert!(!last.metrics.contains_key("evaluate/reward") && load(&last.artifact_dir) != chosen);
+    // However it is interrupted, the best is found again bit by bit: after the last step it is the best checkpoint that is read.
+    for stop_at in [4, 10, 15] {
+        train("parts", &config, false, Some(stop_at)).expect_err("stopped");
+        assert_eq!(train("parts", &config, true, None).expect("goes on").sha256, whole.sha256, "{stop_at}");
+    }
+    assert_eq!(train("parts", &config, true, None).expect("only writes the artifact").sha256, whole.sha256);
+    assert!(world.path("parts").join(format!("checkpoints/step-{step:06}")).exists(), "besides the newest two");
 }
 
 #[test]
