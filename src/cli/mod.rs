@@ -1,6 +1,7 @@
 //! The command line: one file per command, each with its `clap` arguments and a `run`. Exit codes: 0 done, 1 failed, 2 wrong use.
 
 pub mod backup;
+mod baselines;
 pub mod config;
 pub mod data;
 pub mod model;

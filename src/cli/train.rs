@@ -2,7 +2,7 @@
 //! their processes as `hone train resume RUN --supervised`.
 
 use super::progress::Teller;
-use super::{CliError, Context};
+use super::{CliError, Context, baselines};
 use crate::jobs::child::EXIT_STOPPED;
 use crate::jobs::execute_run::{self, Ended, RunConfig};
 use crate::jobs::{JobError, inputs, params, run_report, snapshot};
@@ -37,6 +37,9 @@ pub enum Command {
         /// The reward model: a run or a folder [default: the newest]
         #[arg(long, value_name = "RUN|DIR")]
         reward: Option<String>,
+        /// Then train RLOO with the same budget, draw best-of-n, and print all beside the start on the held-out prompts
+        #[arg(long)]
+        baselines: bool,
         /// As for the others
         #[command(flatten)]
         settings: Settings,
@@ -92,7 +95,10 @@ pub fn run(command: Command, context: &Context) -> Result<(), CliError> {
     match command {
         Command::Sft { reward, settings } => train(&create(&store, RunKind::Sft, settings, reward)?, &store, context),
         Command::Reward(settings) => train(&create(&store, RunKind::Reward, settings, None)?, &store, context),
-        Command::Ppo { reward, settings } => train(&create(&store, RunKind::Ppo, settings, reward)?, &store, context),
+        Command::Ppo { reward, baselines, mut settings } => {
+            settings.set.extend(baselines.then(|| "baselines=true".to_owned()));
+            train(&create(&store, RunKind::Ppo, settings, reward)?, &store, context)
+        }
         Command::List { limit } => list(&store, limit, context.json),
         Command::Resume { run, supervised: false } => train(&RunId::from_raw(run), &store, context),
         Command::Resume { run, supervised: true } => supervised(&RunId::from_raw(run), &store),
@@ -196,11 +202,14 @@ fn obey_deterministic(run: &RunId, store: &Store) -> Result<(), CliError> {
 
 fn print_result(run: &Run, store: &Store, as_json: bool) -> Result<(), CliError> {
     let artifact = store.data_dir().join(run.artifact_dir.as_deref().unwrap_or_default());
-    let report = run_report::path_of(store.data_dir(), run);
+    let (report, compared) = (run_report::path_of(store.data_dir(), run), baselines::of(run, store)?);
     if as_json {
-        let line = json!({
+        let mut line = json!({
             "run": run.id, "artifact": artifact, "sha256": run.artifact_sha256, "metrics": run.metrics, "report": report,
         });
+        if let Some(all) = compared {
+            line["baselines"] = serde_json::to_value(all)?;
+        }
         println!("{line}");
         return Ok(());
     }
@@ -210,6 +219,7 @@ fn print_result(run: &Run, store: &Store, as_json: bool) -> Result<(), CliError>
         println!("  {name:<34} {value}");
     }
     println!("report: {}", report.display());
+    compared.iter().for_each(|all| print!("\n{}", baselines::side_by_side(all)));
     Ok(())
 }
 

@@ -63,6 +63,7 @@ impl Start {
             batch_episodes: 16,
             minibatch_episodes: 16,
             inner_epochs: 1,
+            value_warmup_epochs: 0, // one step of the value function, and no more
             max_new_tokens: 12,
             missing_eos_score: None,
             micro_batch_tokens: budget,

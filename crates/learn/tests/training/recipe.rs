@@ -145,6 +145,26 @@ fn rloo_raises_the_reward_without_a_value_function() {
 }
 
 #[test]
+fn the_value_function_knows_something_after_its_warm_up() {
+    let (world, data) = (World::new(), data(200));
+    let reward = reward_model(&world, &data);
+    let second = |epochs, name: &str| {
+        let config = PpoConfig {
+            total_episodes: 128,
+            batch_episodes: 64,
+            learning_rate: 1e-3,
+            value_learning_rate: 1e-3,
+            value_warmup_epochs: epochs,
+            ..config()
+        };
+        train(&world, &data, &reward, &config, name);
+        metrics(&world.path(name))[1].metrics["val/explained_variance"]
+    };
+    let (cold, warm) = (second(0, "cold"), second(PpoConfig::default().value_warmup_epochs, "warm"));
+    assert!(warm > cold + 0.1, "{warm} after it, {cold} without");
+}
+
+#[test]
 fn the_baselines_stand_beside_it() {
     let (world, data) = (World::new(), data(200));
     let reward = reward_model(&world, &data);

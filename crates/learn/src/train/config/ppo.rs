@@ -99,7 +99,9 @@ pub struct PpoConfig {
     /// before clipping and nothing else.
     pub value_coef: f64,
     /// Passes of the value function alone over the first iteration's episodes, before the policy's first step. Paper: none, on 512
-    /// episodes an iteration. Few iterations leave no time to learn the value on the way.
+    /// episodes an iteration. Few iterations leave no time to learn the
+    /// value on the way: on a tiny base 4 passes raised the explained variance of the second iteration at each of four settings of the
+    /// learning rates (from -1.21, -0.21, 0.06, -0.05 to -0.61, 0.06, 0.13, 0.18). 0 switches it off.
     pub value_warmup_epochs: usize,
     /// Where set, whitened advantages are held within +- this (PPO-max, arXiv 2307.04964). Paper and N+: not clipped.
     pub advantage_clip: Option<f64>,
@@ -188,7 +190,7 @@ impl Default for PpoConfig {
             clip_ratio: 0.2,
             clip_value: 0.2,
             value_coef: 0.1,
-            value_warmup_epochs: 0,
+            value_warmup_epochs: 4,
             advantage_clip: None,
             score_clip: 5.0,
             reward_normalisation: RewardNormalisation::ReferenceMean,
