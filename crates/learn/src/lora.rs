@@ -190,6 +190,12 @@ impl Adapter {
         Ok(Self { config, params })
     }
 
+    /// The blocks that carry matrices.
+    fn blocks(&self) -> Vec<usize> {
+        let carries = |layer: &usize| self.config.targets.iter().any(|t| self.params.get(&a_name(*layer, t)).is_some());
+        (self.config.layers..).take_while(carries).collect()
+    }
+
     /// Writes a PEFT folder, atomically; `base` is what other software will look for as the base model: a folder or a name.
     ///
     /// # Errors
@@ -209,7 +215,7 @@ impl Adapter {
             safetensors::serialize(views, Some([("format".to_owned(), "pt".to_owned())].into())).map_err(bad)?;
         write_folder_atomic(dir, |d| {
             write_atomic(&d.join("adapter_model.safetensors"), &bytes)?;
-            peft::write_config(d, &self.config, base)
+            peft::write_config(d, &self.config, &self.blocks(), base)
         })
     }
 }

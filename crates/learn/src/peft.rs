@@ -83,14 +83,16 @@ fn saved_modules(value: &Value) -> impl Iterator<Item = &str> {
     names.iter().filter_map(Value::as_str).filter(|name| *name != "classifier")
 }
 
-/// Writes `adapter_config.json`. `base` is what other software will look for as the base: a folder or a name.
+/// Writes `adapter_config.json`. `blocks` are those that carry matrices: PEFT would make empty ones in the others. `base` is what other software will look for as the base: a folder or a name.
 ///
 /// # Errors
 /// When the file can't be written.
-pub(crate) fn write_config(dir: &Path, config: &LoraConfig, base: &str) -> Result<(), LearnError> {
+pub(crate) fn write_config(dir: &Path, config: &LoraConfig, blocks: &[usize], base: &str) -> Result<(), LearnError> {
+    let all_blocks = config.layers == 0;
     let value = json!({
         "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base,
         "r": config.r, "lora_alpha": config.alpha, "target_modules": config.targets,
+        "layers_to_transform": if all_blocks { None } else { Some(blocks) },
         "bias": "none", "lora_dropout": 0.0, "fan_in_fan_out": false, "inference_mode": true,
         "init_lora_weights": true, "use_rslora": false, "use_dora": false,
     });
