@@ -52,6 +52,6 @@ mod tests {
         let table = side_by_side(&[one.clone(), one]);
         let widths: Vec<usize> = table.lines().map(|line| line.chars().count()).collect();
         assert!(widths.len() == 3 && widths.iter().all(|w| *w == widths[0]), "{table}");
-        assert!(table.contains("+0.500     -0.250 to +1.250     1.20     20.0    50 %       3.0        64"), "{table}");
+        assert!(table.contains("+0.500   -0.250 to +1.250     1.20     20.0    50 %       3.0        64"), "{table}");
     }
 }
