@@ -57,6 +57,13 @@ impl<'a, T> MatMut<'a, T> {
     }
 }
 
+impl<T> MatMut<'_, T> {
+    /// The same view, for a while.
+    pub(crate) fn reborrow(&mut self) -> MatMut<'_, T> {
+        MatMut { life: PhantomData, ..*self }
+    }
+}
+
 impl<T: Copy> MatMut<'_, T> {
     /// One value.
     #[allow(unsafe_code)]

@@ -4,7 +4,9 @@
 
 use super::Real;
 use super::matmul::{Columns, Out};
+use super::reduce::fold_eight;
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// With more rows packing pays.
 pub(crate) const ROWS_MAX: usize = 48;
@@ -23,6 +25,8 @@ pub(crate) trait Rows<T>: Sync {
     fn chunks(&self) -> usize;
     /// Row `at`.
     fn row(&self, at: usize) -> Self::Row<'_>;
+    /// Asks for a part of the rows `rows`, `(which, of how many)`, to be brought near the processor.
+    fn ask_for(&self, rows: Range<usize>, part: (usize, usize));
 }
 
 /// A row of W.
@@ -58,6 +62,29 @@ impl<T: Real> Rows<T> for Plain<'_, T> {
     fn row(&self, at: usize) -> &[[T; LANES]] {
         &self.chunks[at * self.per_row..][..self.per_row]
     }
+
+    fn ask_for(&self, rows: Range<usize>, part: (usize, usize)) {
+        prefetch(&self.chunks[rows.start * self.per_row..rows.end * self.per_row], part);
+    }
+}
+
+/// Bytes that come from memory together.
+const LINE: usize = 64;
+
+/// Asks for a part of `data`, `(which, of how many)`, to be brought into the second cache, as the first is full of the rows of x;
+/// does nothing where there is no stable instruction for it.
+pub(crate) fn prefetch<T>(data: &[T], (which, of): (usize, usize)) {
+    let lines = size_of_val(data).div_ceil(LINE);
+    let _part = lines * which / of..lines * (which + 1) / of;
+    #[cfg(target_arch = "x86_64")]
+    for line in _part {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: a hint that reads nothing, whatever the address; this one lies within `data`.
+        #[allow(unsafe_code)]
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T1>(data.as_ptr().cast::<i8>().add(line * LINE));
+        }
+    }
 }
 
 impl<T: Real> Row<T> for &[[T; LANES]] {
@@ -90,37 +117,54 @@ pub(crate) fn product<T: Real>(few: &Few<'_, T>, out: Out, scale: T, w: &impl Ro
     let tasks = (0..few.outs).into_par_iter().step_by(OUTS_PER_TASK);
     tasks.for_each(|from| {
         let outs = from..few.outs.min(from + OUTS_PER_TASK);
-        let mut row = 0;
-        while row < few.rows {
-            // The tiles' sizes: what sixteen registers hold.
-            row += match few.rows - row {
-                1 => columns::<T, 1, 8>(few, row, outs.clone(), (out, scale), w),
-                2 => columns::<T, 2, 6>(few, row, outs.clone(), (out, scale), w),
-                3 => columns::<T, 3, 4>(few, row, outs.clone(), (out, scale), w),
-                _ => columns::<T, 4, 3>(few, row, outs.clone(), (out, scale), w),
-            };
+        // The tiles' sizes: what sixteen registers hold; wider ones of one or two rows are slower (measured: 13 GB/s of weights,
+        // not 20).
+        match few.rows {
+            1 => columns::<T, 1, 4>(few, outs, (out, scale), w),
+            2 => columns::<T, 2, 4>(few, outs, (out, scale), w),
+            3 => columns::<T, 3, 4>(few, outs, (out, scale), w),
+            _ => columns::<T, 4, 3>(few, outs, (out, scale), w),
         }
     });
 }
 
-/// The outputs `outs` of R rows from `row`, O at a time; answers R.
+/// The outputs `outs` of all rows in tiles of R x O: for O outputs all rows one after the other, while weights of later ones are
+/// brought from memory (measured: without asking for them half of the time passes waiting).
 fn columns<T: Real, const R: usize, const O: usize>(
     few: &Few<'_, T>,
-    row: usize,
-    outs: std::ops::Range<usize>,
+    outs: Range<usize>,
     how: (Out, T),
     w: &impl Rows<T>,
-) -> usize {
-    let n = w.chunks();
-    let x: [&[[T; LANES]]; R] = std::array::from_fn(|r| few.x[(row + r) * few.x_stride..][..n * LANES].as_chunks().0);
-    let whole = outs.start + outs.len() / O * O;
-    for o in (outs.start..whole).step_by(O) {
-        write(few, row, o, tile::<T, R, O>(x, o, w), how);
+) {
+    let groups = few.rows.div_ceil(R);
+    let rows_at = |o: usize| o.min(few.outs);
+    for from in outs.clone().step_by(O) {
+        let whole = from + O <= outs.end;
+        for group in 0..groups {
+            w.ask_for(rows_at(from + 2 * O)..rows_at(from + 3 * O), (group, groups));
+            let row = group * R;
+            match (few.rows - row, whole) {
+                (left, true) if left >= R => one::<T, R, O>(few, row, from, how, w),
+                (left, true) => (row..row + left).for_each(|row| one::<T, 1, O>(few, row, from, how, w)),
+                (left, false) => (from..outs.end)
+                    .for_each(|o| (row..row + left.min(R)).for_each(|row| one::<T, 1, 1>(few, row, o, how, w))),
+            }
+        }
     }
-    for o in whole..outs.end {
-        write(few, row, o, tile::<T, R, 1>(x, o, w), how);
-    }
-    R
+}
+
+/// One tile of outputs, written.
+#[inline(always)]
+fn one<T: Real, const R: usize, const O: usize>(
+    few: &Few<'_, T>,
+    row: usize,
+    o: usize,
+    how: (Out, T),
+    w: &impl Rows<T>,
+) {
+    let n = w.chunks() * LANES;
+    let x: [&[[T; LANES]]; R] = std::array::from_fn(|r| few.x[(row + r) * few.x_stride..][..n].as_chunks().0);
+    write(few, row, o, tile::<T, R, O>(x, o, w), how);
 }
 
 /// R x O dot products.
@@ -141,9 +185,10 @@ fn tile<T: Real, const R: usize, const O: usize>(x: [&[[T; LANES]]; R], o: usize
             }
         }
     }
-    sums.map(|row| row.map(|lanes| lanes.into_iter().sum()))
+    sums.map(|row| row.map(fold_eight))
 }
 
+#[inline(always)]
 fn write<T: Real, const R: usize, const O: usize>(
     few: &Few<'_, T>,
     row: usize,

@@ -8,6 +8,7 @@ use half::{bf16, f16};
 use rayon::prelude::*;
 use std::borrow::Cow;
 use std::cell::Cell;
+use std::ops::Range;
 
 /// How a base model's matrices are kept in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
@@ -221,6 +222,10 @@ impl Rows<f32> for Bf16Rows<'_> {
     fn row(&self, at: usize) -> &[[bf16; LANES]] {
         &self.w[at * self.chunks()..][..self.chunks()]
     }
+
+    fn ask_for(&self, rows: Range<usize>, part: (usize, usize)) {
+        skinny::prefetch(&self.w[rows.start * self.chunks()..rows.end * self.chunks()], part);
+    }
 }
 
 impl Row<f32> for &[[bf16; LANES]] {
@@ -249,6 +254,10 @@ impl Rows<f32> for Q8Rows<'_> {
     fn row(&self, at: usize) -> Self::Row<'_> {
         let blocks = self.ins / BLOCK;
         (&self.w[at * self.chunks()..][..self.chunks()], &self.scales[at * blocks..][..blocks])
+    }
+
+    fn ask_for(&self, rows: Range<usize>, part: (usize, usize)) {
+        skinny::prefetch(&self.w[rows.start * self.chunks()..rows.end * self.chunks()], part);
     }
 }
 
