@@ -62,13 +62,24 @@ pub fn generate(
     config: &GenerateConfig,
     rng: &mut ChaCha8Rng,
 ) -> Result<Vec<Generated>, LearnError> {
+    let seed: [u8; 32] = rng.random();
+    if config.max_new_tokens == 0 {
+        return Ok(vec![Generated::default(); prompts.len()]);
+    }
+    // On a thread of the pool: from outside each of a step's few hundred products would wait for a pool thread to wake up.
+    rayon::scope(|_| answer_all(base, adapter, prompts, config, seed))
+}
+
+fn answer_all(
+    base: &Base,
+    adapter: Option<&Adapter>,
+    prompts: &[Vec<u32>],
+    config: &GenerateConfig,
+    seed: [u8; 32],
+) -> Result<Vec<Generated>, LearnError> {
     let adapters = resolve(base.config(), adapter)?;
     let mut ws = Workspace::new();
     let mut answers = vec![Generated::default(); prompts.len()];
-    let seed: [u8; 32] = rng.random();
-    if config.max_new_tokens == 0 {
-        return Ok(answers);
-    }
     let mut rows = Vec::with_capacity(prompts.len());
     for chunk in chunks(prompts) {
         let first = rows.len();

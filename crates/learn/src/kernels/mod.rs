@@ -16,4 +16,4 @@ pub(crate) mod swiglu;
 #[cfg(test)]
 pub(crate) mod check;
 
-pub(crate) use real::Real;
+pub(crate) use real::{LANES, Real};

@@ -1,5 +1,6 @@
 //! The two float types that the kernels are written for: f32 to compute, f64 to check gradients against finite differences.
 
+use super::reduce::fold_eight;
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub, SubAssign};
 
@@ -31,14 +32,40 @@ pub(crate) trait Real:
     fn ln(self) -> Self;
     fn sqrt(self) -> Self;
     fn max(self, other: Self) -> Self;
+    /// [`LANES`] values that are worked on at once.
+    type Lanes: Copy + Send + Sync;
+    /// Them.
+    fn lanes(values: [Self; LANES]) -> Self::Lanes;
+    /// Back again.
+    fn lanes_array(lanes: Self::Lanes) -> [Self; LANES];
+    /// `a * b + c`, each.
+    fn lanes_mul_add(a: Self::Lanes, b: Self::Lanes, c: Self::Lanes) -> Self::Lanes;
+    /// Their sum, always in the same order.
+    fn lanes_sum(lanes: Self::Lanes) -> Self;
     /// `self * a + b`, in one instruction where the CPU was compiled for has it.
     fn mul_add(self, a: Self, b: Self) -> Self;
 }
+
+/// A 256-bit register of f32.
+pub(crate) const LANES: usize = 8;
 
 /// Whether a fused multiply-add is an instruction here; else it would be a slow call.
 const FUSED: bool = cfg!(any(target_feature = "fma", target_arch = "aarch64"));
 
 impl Real for f64 {
+    type Lanes = [Self; LANES];
+    fn lanes(values: [Self; LANES]) -> Self::Lanes {
+        values
+    }
+    fn lanes_array(lanes: Self::Lanes) -> [Self; LANES] {
+        lanes
+    }
+    fn lanes_mul_add(a: Self::Lanes, b: Self::Lanes, c: Self::Lanes) -> Self::Lanes {
+        std::array::from_fn(|i| a[i] * b[i] + c[i])
+    }
+    fn lanes_sum(lanes: Self::Lanes) -> Self {
+        fold_eight(lanes)
+    }
     const ZERO: Self = 0.0;
     const ONE: Self = 1.0;
     const NEG_INFINITY: Self = Self::NEG_INFINITY;
@@ -67,6 +94,23 @@ impl Real for f64 {
 }
 
 impl Real for f32 {
+    type Lanes = wide::f32x8;
+    #[inline(always)]
+    fn lanes(values: [Self; LANES]) -> Self::Lanes {
+        Self::Lanes::new(values)
+    }
+    #[inline(always)]
+    fn lanes_array(lanes: Self::Lanes) -> [Self; LANES] {
+        lanes.to_array()
+    }
+    #[inline(always)]
+    fn lanes_mul_add(a: Self::Lanes, b: Self::Lanes, c: Self::Lanes) -> Self::Lanes {
+        a.mul_add(b, c)
+    }
+    #[inline(always)]
+    fn lanes_sum(lanes: Self::Lanes) -> Self {
+        fold_eight(lanes.to_array())
+    }
     const ZERO: Self = 0.0;
     const ONE: Self = 1.0;
     const NEG_INFINITY: Self = Self::NEG_INFINITY;

@@ -2,25 +2,29 @@
 //! products. A general product packs W first, which costs as much again when only a few rows use it (measured: 1.5 times slower at
 //! 16 rows).
 
-use super::Real;
 use super::matmul::{Columns, Out};
-use super::reduce::fold_eight;
+use super::{LANES, Real};
 use rayon::prelude::*;
 use std::ops::Range;
 
 /// With more rows packing pays.
 pub(crate) const ROWS_MAX: usize = 48;
-/// Values that are multiplied at once: a 256-bit register of f32.
-pub(crate) const LANES: usize = 8;
 /// Outputs per rayon task; divisible by the width of every tile below.
 const OUTS_PER_TASK: usize = 48;
 
+/// Chunks of a row that are gone through for all rows of x before the next ones: six such pieces of W stay in the first cache.
+const CHUNKS_AT_ONCE: usize = 80;
+/// With more rows of x it pays to unpack costly rows of W once for all of them.
+const COSTLY_ROWS_MAX: usize = 4;
+
 /// The rows of W, whatever number format they are kept in. A row is a multiple of [`LANES`] long.
-pub(crate) trait Rows<T>: Sync {
+pub(crate) trait Rows<T: Real>: Sync {
     /// One row.
     type Row<'a>: Row<T>
     where
         Self: 'a;
+    /// Whether a chunk takes more work than a product with it.
+    const COSTLY: bool = false;
     /// The number of chunks of [`LANES`] in a row.
     fn chunks(&self) -> usize;
     /// Row `at`.
@@ -30,22 +34,24 @@ pub(crate) trait Rows<T>: Sync {
 }
 
 /// A row of W.
-pub(crate) trait Row<T>: Copy {
+pub(crate) trait Row<T: Real>: Copy {
     /// A chunk of it.
-    fn chunk(self, at: usize) -> [T; LANES];
+    fn chunk(self, at: usize) -> T::Lanes;
 }
 
 /// Plain rows, `(outs, ins)`.
 pub(crate) struct Plain<'a, T> {
     chunks: &'a [[T; LANES]],
     per_row: usize,
+    /// The number of the first of these rows.
+    first: usize,
 }
 
 impl<'a, T> Plain<'a, T> {
     /// `None` where `ins` is no multiple of [`LANES`].
     pub(crate) fn new(w: &'a [T], ins: usize) -> Option<Self> {
         let (chunks, rest) = w.as_chunks();
-        (rest.is_empty() && ins.is_multiple_of(LANES)).then_some(Self { chunks, per_row: ins / LANES })
+        (rest.is_empty() && ins.is_multiple_of(LANES)).then_some(Self { chunks, per_row: ins / LANES, first: 0 })
     }
 }
 
@@ -60,11 +66,12 @@ impl<T: Real> Rows<T> for Plain<'_, T> {
     }
 
     fn row(&self, at: usize) -> &[[T; LANES]] {
-        &self.chunks[at * self.per_row..][..self.per_row]
+        &self.chunks[(at - self.first) * self.per_row..][..self.per_row]
     }
 
     fn ask_for(&self, rows: Range<usize>, part: (usize, usize)) {
-        prefetch(&self.chunks[rows.start * self.per_row..rows.end * self.per_row], part);
+        let at = |row: usize| (row - self.first) * self.per_row;
+        prefetch(self.chunks.get(at(rows.start)..at(rows.end)).unwrap_or_default(), part);
     }
 }
 
@@ -89,8 +96,8 @@ pub(crate) fn prefetch<T>(data: &[T], (which, of): (usize, usize)) {
 
 impl<T: Real> Row<T> for &[[T; LANES]] {
     #[inline(always)]
-    fn chunk(self, at: usize) -> [T; LANES] {
-        self[at]
+    fn chunk(self, at: usize) -> T::Lanes {
+        T::lanes(self[at])
     }
 }
 
@@ -113,19 +120,31 @@ pub(crate) fn multiply<T: Real>(x: &[T], ins: usize, out: Out, y: &mut [T], w: &
 }
 
 /// `y (+)= scale x W^T`, in parallel over the outputs. Each output is summed in one order, whatever the number of rows and threads.
-pub(crate) fn product<T: Real>(few: &Few<'_, T>, out: Out, scale: T, w: &impl Rows<T>) {
-    let tasks = (0..few.outs).into_par_iter().step_by(OUTS_PER_TASK);
-    tasks.for_each(|from| {
+pub(crate) fn product<T: Real, W: Rows<T>>(few: &Few<'_, T>, out: Out, scale: T, w: &W) {
+    (0..few.outs).into_par_iter().step_by(OUTS_PER_TASK).for_each(|from| {
         let outs = from..few.outs.min(from + OUTS_PER_TASK);
-        // The tiles' sizes: what sixteen registers hold; wider ones of one or two rows are slower (measured: 13 GB/s of weights,
-        // not 20).
-        match few.rows {
-            1 => columns::<T, 1, 4>(few, outs, (out, scale), w),
-            2 => columns::<T, 2, 4>(few, outs, (out, scale), w),
-            3 => columns::<T, 3, 4>(few, outs, (out, scale), w),
-            _ => columns::<T, 4, 3>(few, outs, (out, scale), w),
+        if W::COSTLY && few.rows > COSTLY_ROWS_MAX {
+            let n = w.chunks();
+            let mut chunks = Vec::with_capacity(outs.len() * n);
+            for row in outs.clone().map(|o| w.row(o)) {
+                chunks.extend((0..n).map(|i| T::lanes_array(row.chunk(i))));
+            }
+            some(few, outs, (out, scale), &Plain { chunks: &chunks, per_row: n, first: from });
+        } else {
+            some(few, outs, (out, scale), w);
         }
     });
+}
+
+/// The outputs `outs`.
+fn some<T: Real>(few: &Few<'_, T>, outs: Range<usize>, how: (Out, T), w: &impl Rows<T>) {
+    // The tiles' sizes: R x O sums, R rows of x and one of W are what sixteen registers hold.
+    match few.rows {
+        1 => columns::<T, 1, 4>(few, outs, how, w),
+        2 => columns::<T, 2, 4>(few, outs, how, w),
+        3 => columns::<T, 3, 4>(few, outs, how, w),
+        _ => columns::<T, 2, 6>(few, outs, how, w),
+    }
 }
 
 /// The outputs `outs` of all rows in tiles of R x O: for O outputs all rows one after the other, while weights of later ones are
@@ -136,18 +155,25 @@ fn columns<T: Real, const R: usize, const O: usize>(
     how: (Out, T),
     w: &impl Rows<T>,
 ) {
-    let groups = few.rows.div_ceil(R);
-    let rows_at = |o: usize| o.min(few.outs);
+    let (groups, blocks) = (few.rows.div_ceil(R), w.chunks().div_ceil(CHUNKS_AT_ONCE));
+    let block = w.chunks().div_ceil(blocks.max(1));
+    let later = |tiles: usize, from: usize| (from + tiles * O).min(few.outs);
     for from in outs.clone().step_by(O) {
-        let whole = from + O <= outs.end;
-        for group in 0..groups {
-            w.ask_for(rows_at(from + 2 * O)..rows_at(from + 3 * O), (group, groups));
+        for (part, (at, group)) in (0..blocks).flat_map(|b| (0..groups).map(move |g| (b * block, g))).enumerate() {
+            w.ask_for(later(2, from)..later(3, from), (part, blocks * groups));
+            let chunks = at..w.chunks().min(at + block);
+            let how = (if at == 0 { how.0 } else { Out::Add }, how.1);
             let row = group * R;
-            match (few.rows - row, whole) {
-                (left, true) if left >= R => one::<T, R, O>(few, row, from, how, w),
-                (left, true) => (row..row + left).for_each(|row| one::<T, 1, O>(few, row, from, how, w)),
-                (left, false) => (from..outs.end)
-                    .for_each(|o| (row..row + left.min(R)).for_each(|row| one::<T, 1, 1>(few, row, o, how, w))),
+            match (few.rows - row, from + O <= outs.end) {
+                (left, true) if left >= R => one::<T, R, O>(few, row, from, chunks, how, w),
+                (left, true) => {
+                    (row..row + left).for_each(|row| one::<T, 1, O>(few, row, from, chunks.clone(), how, w))
+                }
+                (left, false) => {
+                    let rows = row..row + left.min(R);
+                    (from..outs.end)
+                        .for_each(|o| rows.clone().for_each(|row| one::<T, 1, 1>(few, row, o, chunks.clone(), how, w)));
+                }
             }
         }
     }
@@ -159,33 +185,46 @@ fn one<T: Real, const R: usize, const O: usize>(
     few: &Few<'_, T>,
     row: usize,
     o: usize,
+    chunks: Range<usize>,
     how: (Out, T),
     w: &impl Rows<T>,
 ) {
     let n = w.chunks() * LANES;
     let x: [&[[T; LANES]]; R] = std::array::from_fn(|r| few.x[(row + r) * few.x_stride..][..n].as_chunks().0);
-    write(few, row, o, tile::<T, R, O>(x, o, w), how);
+    write(few, row, o, tile::<T, R, O>(x, o, chunks, w), how);
 }
 
 /// R x O dot products.
 #[inline(always)]
-fn tile<T: Real, const R: usize, const O: usize>(x: [&[[T; LANES]]; R], o: usize, w: &impl Rows<T>) -> [[T; O]; R] {
-    let n = w.chunks();
-    let x = x.map(|x| &x[..n]);
+fn tile<T: Real, const R: usize, const O: usize>(
+    x: [&[[T; LANES]]; R],
+    o: usize,
+    chunks: Range<usize>,
+    w: &impl Rows<T>,
+) -> [[T; O]; R] {
+    let zero = T::lanes([T::ZERO; LANES]);
+    let (mut sums, mut held, mut found) = ([[zero; O]; R], [zero; R], [[T::ZERO; O]; R]);
+    let x = x.map(|x| &x[..chunks.end]);
     let w: [_; O] = std::array::from_fn(|j| w.row(o + j));
-    let mut sums = [[[T::ZERO; LANES]; O]; R];
-    for i in 0..n {
-        let w = w.map(|w| w.chunk(i));
-        let x = x.map(|x| x[i]);
+    // Plain loops: closures over arrays are not always inlined here, which costs a third of the speed.
+    for i in chunks {
+        // R rows of x are held while those of W pass: all at once are more than the registers (measured: six times slower).
         for r in 0..R {
-            for j in 0..O {
-                for lane in 0..LANES {
-                    sums[r][j][lane] = x[r][lane].mul_add(w[j][lane], sums[r][j][lane]);
-                }
+            held[r] = T::lanes(x[r][i]);
+        }
+        for j in 0..O {
+            let w = w[j].chunk(i);
+            for r in 0..R {
+                sums[r][j] = T::lanes_mul_add(held[r], w, sums[r][j]);
             }
         }
     }
-    sums.map(|row| row.map(fold_eight))
+    for r in 0..R {
+        for j in 0..O {
+            found[r][j] = T::lanes_sum(sums[r][j]);
+        }
+    }
+    found
 }
 
 #[inline(always)]

@@ -3,7 +3,8 @@
 //! Q8_0 is ggml's: blocks of 32 values along a row share a scale `d = max |x| / 127`, and `x ~ d q` with q in -127..127.
 
 use super::matmul::{Mat, MatMut, Out, matmul};
-use super::skinny::{self, LANES, Row, Rows};
+use super::skinny::{self, Row, Rows};
+use super::{LANES, Real};
 use half::{bf16, f16};
 use rayon::prelude::*;
 use std::borrow::Cow;
@@ -230,8 +231,8 @@ impl Rows<f32> for Bf16Rows<'_> {
 
 impl Row<f32> for &[[bf16; LANES]] {
     #[inline(always)]
-    fn chunk(self, at: usize) -> [f32; LANES] {
-        self[at].map(wide)
+    fn chunk(self, at: usize) -> <f32 as Real>::Lanes {
+        f32::lanes(self[at].map(wide))
     }
 }
 
@@ -246,6 +247,7 @@ impl Rows<f32> for Q8Rows<'_> {
         = (&'a [[i8; LANES]], &'a [f16])
     where
         Self: 'a;
+    const COSTLY: bool = true;
 
     fn chunks(&self) -> usize {
         self.ins / LANES
@@ -263,9 +265,9 @@ impl Rows<f32> for Q8Rows<'_> {
 
 impl Row<f32> for (&[[i8; LANES]], &[f16]) {
     #[inline(always)]
-    fn chunk(self, at: usize) -> [f32; LANES] {
+    fn chunk(self, at: usize) -> <f32 as Real>::Lanes {
         let scale = self.1[at / (BLOCK / LANES)].to_f32();
-        self.0[at].map(|q| f32::from(q) * scale)
+        f32::lanes(self.0[at].map(|q| f32::from(q) * scale))
     }
 }
 
