@@ -64,23 +64,13 @@ impl<T> MatMut<'_, T> {
     }
 }
 
-impl<T: Copy> MatMut<'_, T> {
-    /// One value.
-    #[allow(unsafe_code)]
-    pub(crate) fn get(&self, row: usize, col: usize) -> T {
-        assert!(row < self.rows && col < self.cols);
-        // SAFETY: within the view, as just checked, and the view within its slice.
-        unsafe { self.ptr.add(row * self.row_stride + col).read() }
-    }
-}
-
 impl<T> MatMut<'_, T> {
-    /// Writes one value.
+    /// One row.
     #[allow(unsafe_code)]
-    pub(crate) fn set(&mut self, row: usize, col: usize, value: T) {
-        assert!(row < self.rows && col < self.cols);
-        // SAFETY: within the view, as just checked, and the view within its slice.
-        unsafe { self.ptr.add(row * self.row_stride + col).write(value) };
+    pub(crate) fn row(&mut self, row: usize) -> &mut [T] {
+        assert!(row < self.rows);
+        // SAFETY: within the view, as just checked, and the view within its slice; borrowed as long as the view.
+        unsafe { std::slice::from_raw_parts_mut(self.ptr.add(row * self.row_stride), self.cols) }
     }
 }
 

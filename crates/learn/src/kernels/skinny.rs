@@ -239,9 +239,10 @@ fn write<T: Real, const R: usize, const O: usize>(
     #[allow(unsafe_code)]
     let mut y = unsafe { few.y.block(row, R, o, O) };
     for (r, found) in found.iter().enumerate() {
-        for (j, &sum) in found.iter().enumerate() {
-            let before = if out == Out::Add { y.get(r, j) } else { T::ZERO };
-            y.set(r, j, before + scale * sum);
+        let y = y.row(r).iter_mut().zip(found);
+        match out {
+            Out::Set => y.for_each(|(y, sum)| *y = scale * *sum),
+            Out::Add => y.for_each(|(y, sum)| *y += scale * *sum),
         }
     }
 }

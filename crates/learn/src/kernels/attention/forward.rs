@@ -75,7 +75,7 @@ impl<T: Real> Of<'_, T> {
             let seen = visible_columns(heads, seq, tile, i);
             p[..seen.start].fill(T::ZERO);
             p[seen.end..].fill(T::ZERO);
-            l.set(i, 0, softmax(&mut p[seen]));
+            l.row(i)[0] = softmax(&mut p[seen]);
         }
         for (at, (col, keys, part)) in seq.stretches(&tile.keys).enumerate() {
             let v = keys.head(keys.v, &part, heads.kv_of(tile.head) * heads.dim, heads.dim);
@@ -105,7 +105,7 @@ impl<T: Real> Of<'_, T> {
                 }
             }
         }
-        scores.chunks_exact_mut(n).enumerate().for_each(|(i, scores)| l.set(0, i, softmax(scores)));
+        scores.chunks_exact_mut(n).zip(l.row(0)).for_each(|(scores, l)| *l = softmax(scores));
         for (col, keys, part) in seq.stretches(&seen) {
             for (col, j) in (col..).zip(part) {
                 for kv in kv.clone() {
@@ -117,7 +117,7 @@ impl<T: Real> Of<'_, T> {
                 }
             }
         }
-        sums.iter().enumerate().for_each(|(i, x)| o.set(0, i, *x));
+        o.row(0).copy_from_slice(sums);
     }
 }
 
