@@ -1,18 +1,19 @@
 //! The scheduler: works off the queue of jobs, one at a time. [`Scheduler::tick`] is one iteration, and the ONLY place where a
 //! job changes state. A background task calls it; tests step it.
 
+mod steps;
+
 use super::child::{self, Child};
 use super::gate::GateConfig;
 use super::params::{JobParams, with_overrides};
-use super::phases::{self, Judged};
 use super::plan::{self, Phase, Work};
 use super::triggers::Triggers;
 use super::{Champions, JobError};
 use crate::serving::SharedPolicy;
 use crate::store::jobs::{self, Job, JobKind, JobState};
-use crate::store::runs::{self, RunKind, RunState};
-use crate::store::{Store, StoreError, policies, timestamp};
-use hone_domain::ids::{JobId, PolicyId};
+use crate::store::runs::{self, RunState};
+use crate::store::{Store, StoreError, timestamp};
+use hone_domain::ids::JobId;
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::Connection;
 use serde_json::Value;
@@ -326,107 +327,6 @@ impl Scheduler {
             }
         }
         Ok(Outcome::GoesOn)
-    }
-
-    async fn take_snapshot(&self, held: &mut Held) -> Result<Outcome, JobError> {
-        self.save(held, Phase::Snapshot).await?;
-        let (store, gate) = (self.store.clone(), self.gate(held)?);
-        let (kind, params, mut work) = (held.kind, held.params.clone(), held.work.clone());
-        let taken = tokio::task::spawn_blocking(move || {
-            phases::take_snapshot(&store, kind, &params, &gate, &mut work)?;
-            Ok::<_, JobError>(work)
-        });
-        held.work = taken.await.map_err(|_| JobError::Process("the server is shutting down".into()))??;
-        self.fail_at(FailAt::SnapshotTaken)?;
-        self.done(held, Phase::Snapshot).await?;
-        Ok(Outcome::GoesOn)
-    }
-
-    /// The run's row and the job's record of it are one transaction; then the process is started. Where the row is there already,
-    /// the process goes on from its last checkpoint, or has succeeded without anybody noticing.
-    async fn start_process(&self, held: &mut Held, phase: Phase, kind: RunKind) -> Result<Outcome, JobError> {
-        if !held.work.runs.contains_key(&kind) {
-            let (id, params, mut work) = (held.id.clone(), held.params.clone(), held.work.clone());
-            let create = move |tx: &Connection| {
-                let created = phases::create_run(tx, kind, &id, &params, &work);
-                created.map_or_else(
-                    |e| Ok(Err(e)),
-                    |run| {
-                        work.runs.insert(kind, run);
-                        jobs::save(tx, &id, phase.as_str(), &serde_json::to_value(&work)?)?;
-                        Ok(Ok(work))
-                    },
-                )
-            };
-            held.work = self.store.write(create).await??;
-            self.fail_at(FailAt::RunCreated)?;
-        }
-        let run = held.work.runs[&kind].clone();
-        let id = run.clone();
-        if self.store.read(move |c| runs::get(c, &id)).await?.state == RunState::Succeeded {
-            self.done(held, phase).await?;
-            return Ok(Outcome::GoesOn);
-        }
-        tracing::info!(job = %held.id, run = %run, phase = phase.as_str(), "starting a training process");
-        held.child = Some(Child::start(&self.options.program, self.store.data_dir(), &run)?);
-        self.fail_at(FailAt::ProcessStarted)?;
-        Ok(Outcome::GoesOn)
-    }
-
-    async fn judge(&self, held: &mut Held) -> Result<Outcome, JobError> {
-        let id = match &held.work.policy {
-            Some(id) => id.clone(),
-            None => held.work.policy.insert(PolicyId::new()).clone(),
-        };
-        self.save(held, Phase::Gate).await?;
-        self.fail_at(FailAt::PolicyNamed)?;
-        let gate = self.gate(held)?;
-        let Judged { policy, loaded, report } =
-            phases::judge(&self.store, &self.champions, gate, &held.work, id).await?;
-        self.fail_at(FailAt::PolicyJudged)?;
-        let (passed, reasons) = (report.passed, report.reasons());
-        tracing::info!(job = %held.id, policy = %policy.id, passed, reasons, "the gate has decided");
-        held.work.done.push(Phase::Gate);
-        let (job, work) = (held.id.clone(), serde_json::to_value(&held.work).map_err(StoreError::from)?);
-        let report = serde_json::to_value(&report).map_err(StoreError::from)?;
-        let keep = move |tx: &Connection| {
-            policies::keep_gate_report(tx, &policy.id, &report, passed)?;
-            jobs::save(tx, &job, Phase::Gate.as_str(), &work)
-        };
-        self.store.write(keep).await?;
-        if !passed {
-            drop(loaded);
-            self.champions.prune().await;
-            return Ok(Outcome::Over(JobState::Rejected, Some(reasons)));
-        }
-        held.loaded = Some(loaded);
-        Ok(Outcome::GoesOn)
-    }
-
-    /// The promotion and the job's end are one transaction: after a crash it isn't promoted again, which might undo what an operator
-    /// has done meanwhile.
-    async fn promote(&self, held: &mut Held) -> Result<Outcome, JobError> {
-        let Some(id) = held.work.policy.clone() else { return Err(JobError::Conflict("the policy is gone".into())) };
-        self.save(held, Phase::Promote).await?;
-        let policy = self.store.read(move |c| policies::get(c, &id)).await?;
-        held.work.done.push(Phase::Promote);
-        let (job, parent) = (held.id.clone(), held.work.parent.clone());
-        let work = serde_json::to_value(&held.work).map_err(StoreError::from)?;
-        let also = move |tx: &Connection| {
-            if policies::champion(tx)?.map(|p| p.id) != parent {
-                return Err(StoreError::Conflict(
-                    "the champion has changed since this job began, so its gain over the champion isn't known: judge its \
-                     policy again with a job of kind \"evaluate\""
-                        .into(),
-                ));
-            }
-            jobs::save(tx, &job, Phase::Promote.as_str(), &work)?;
-            jobs::finish(tx, &job, JobState::Succeeded, None)
-        };
-        let crash = self.options.fail_at == Some(FailAt::Promoted);
-        let before_publishing = || if crash { Err(JobError::Planned(FailAt::Promoted)) } else { Ok(()) };
-        self.champions.promote_with(policy, held.loaded.take(), "gate", also, before_publishing).await?;
-        Ok(Outcome::Recorded)
     }
 
     async fn done(&self, held: &mut Held, phase: Phase) -> Result<(), JobError> {

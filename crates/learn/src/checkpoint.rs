@@ -127,8 +127,12 @@ impl Checkpoints {
     /// Writes `step-NNNNNN`, then drops all but the newest [`KEPT`] and the best. Each of `tensors` is saved under its prefix.
     ///
     /// # Errors
-    /// When the disk refuses; the checkpoints before are whole then.
+    /// When the disk refuses, or a number isn't finite (training went wrong in the last step); the checkpoints before are whole then.
     pub fn save<S: Serialize>(&self, step: usize, state: &S, tensors: &[(&str, &Params)]) -> Result<(), LearnError> {
+        if let Some((prefix, _)) = tensors.iter().find(|(_, params)| !params.all_finite()) {
+            let what = format!("a weight in \"{prefix}\" after step {step}");
+            return Err(self.blame(step, LearnError::NonFinite { what }));
+        }
         let path = self.folder(step);
         let bad = |e: String| LearnError::CheckpointMismatch { path: path.clone(), reason: e };
         let mut views = Vec::new();
@@ -166,6 +170,12 @@ impl Checkpoints {
     /// When it is gone, belongs to another run, or can't be read.
     pub fn load<S: DeserializeOwned>(&self, step: usize) -> Result<Loaded<S>, LearnError> {
         self.read(self.folder(step))
+    }
+
+    /// Whether there is one of this step.
+    #[must_use]
+    pub fn has(&self, step: usize) -> bool {
+        self.folder(step).exists()
     }
 
     fn folder(&self, step: usize) -> PathBuf {
@@ -206,7 +216,7 @@ impl Checkpoints {
     /// Removes a checkpoint, if it exists; half-removed it is out of sight already.
     fn remove(&self, step: usize) -> Result<(), LearnError> {
         let path = self.folder(step);
-        if !path.exists() {
+        if !self.has(step) {
             return Ok(());
         }
         let hidden = self.dir.join(".removed");
@@ -301,6 +311,16 @@ mod tests {
         assert!(matches!(all.blame(1, LearnError::Stopped), LearnError::Stopped));
         assert_eq!(all.load_last::<u64>().expect("reads").expect("there").step, 1);
         assert!(all.blame(1, seen()).to_string().contains("without a good checkpoint"));
+    }
+
+    #[test]
+    fn weights_that_are_not_finite_are_never_kept() {
+        let home = tempfile::tempdir().expect("temp dir");
+        let all = Checkpoints::new(home.path(), identity());
+        all.save(1, &0, &[("w", &params(1.0))]).expect("saves");
+        let refused = all.save(2, &0, &[("m", &params(0.0)), ("w", &params(f32::NAN))]).expect_err("not a number");
+        assert!(refused.to_string().contains("\"w\" after step 2, the last good checkpoint being step 1"), "{refused}");
+        assert_eq!(all.load_last::<u64>().expect("reads").expect("there").step, 1);
     }
 
     #[test]

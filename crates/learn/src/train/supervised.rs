@@ -157,7 +157,8 @@ impl<'r, 'c> Run<'r, 'c> {
             last.restore("adam_v", &mut adam.second_moment)?;
             let state = last.state;
             (step, seconds, adam.step) = (last.step, state.wall_seconds, state.adam_step);
-            (metrics, best) = (state.metrics, state.best);
+            // A best one that was removed (it gave numbers that aren't finite) is none.
+            (metrics, best) = (state.metrics, state.best.filter(|b| checkpoints.has(b.step)));
             best.iter().for_each(|b| checkpoints.keep_best(b.step));
         }
         let log = MetricsLog::open(ctx.run_dir, step)?;
