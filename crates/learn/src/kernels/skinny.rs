@@ -78,21 +78,25 @@ impl<T: Real> Rows<T> for Plain<'_, T> {
 /// Bytes that come from memory together.
 const LINE: usize = 64;
 
-/// Asks for a part of `data`, `(which, of how many)`, to be brought into the second cache, as the first is full of the rows of x;
-/// does nothing where there is no stable instruction for it.
+/// Asks for a part of `data`, `(which, of how many)`, to be brought into the second cache, as the first is full of the rows of x.
 pub(crate) fn prefetch<T>(data: &[T], (which, of): (usize, usize)) {
     let lines = size_of_val(data).div_ceil(LINE);
-    let _part = lines * which / of..lines * (which + 1) / of;
-    #[cfg(target_arch = "x86_64")]
-    for line in _part {
-        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        // SAFETY: a hint that reads nothing, whatever the address; this one lies within `data`.
-        #[allow(unsafe_code)]
-        unsafe {
-            _mm_prefetch::<_MM_HINT_T1>(data.as_ptr().cast::<i8>().add(line * LINE));
-        }
+    (lines * which / of..lines * (which + 1) / of).for_each(|line| prefetch_line(data, line));
+}
+
+#[cfg(target_arch = "x86_64")]
+fn prefetch_line<T>(data: &[T], line: usize) {
+    use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+    // SAFETY: a hint that reads nothing, whatever the address; this one lies within `data`.
+    #[allow(unsafe_code)]
+    unsafe {
+        _mm_prefetch::<_MM_HINT_T1>(data.as_ptr().cast::<i8>().add(line * LINE));
     }
 }
+
+/// No stable Rust asks for it elsewhere.
+#[cfg(not(target_arch = "x86_64"))]
+fn prefetch_line<T>(_: &[T], _: usize) {}
 
 impl<T: Real> Row<T> for &[[T; LANES]] {
     #[inline(always)]
@@ -251,20 +255,43 @@ fn write<T: Real, const R: usize, const O: usize>(
 mod tests {
     use super::*;
     use crate::kernels::check::random;
+    use crate::kernels::stored::{Format, Stored, Weight};
+
+    /// Rows of one piece, and of two.
+    const INS: [usize; 2] = [24, 8 * CHUNKS_AT_ONCE + 16];
 
     #[test]
     fn every_number_of_rows_agrees_with_the_definition() {
-        let (outs, ins) = (2 * OUTS_PER_TASK + 11, 24);
-        let w = random(outs * ins, 1);
-        for rows in 1..8 {
-            let x = random(rows * ins, 2);
-            let mut y = vec![1.0; rows * outs];
-            let few = Few { x: &x, x_stride: ins, y: Columns::new(&mut y, outs), rows, outs };
-            product(&few, Out::Add, 2.0, &Plain::new(&w, ins).expect("a multiple of the lanes"));
-            for (at, y) in y.iter().enumerate() {
-                let (r, o) = (at / outs, at % outs);
-                let sum: f64 = (0..ins).map(|i| x[r * ins + i] * w[o * ins + i]).sum();
-                assert!((y - 1.0 - 2.0 * sum).abs() < 1e-12, "row {r} of {rows}, output {o}");
+        for ins in INS {
+            let outs = 2 * OUTS_PER_TASK + 11;
+            let w = random(outs * ins, 1);
+            for rows in 1..8 {
+                let x = random(rows * ins, 2);
+                let mut y = vec![1.0; rows * outs];
+                let few = Few { x: &x, x_stride: ins, y: Columns::new(&mut y, outs), rows, outs };
+                product(&few, Out::Add, 2.0, &Plain::new(&w, ins).expect("a multiple of the lanes"));
+                for (at, y) in y.iter().enumerate() {
+                    let (r, o) = (at / outs, at % outs);
+                    let sum: f64 = (0..ins).map(|i| x[r * ins + i] * w[o * ins + i]).sum();
+                    assert!((y - 1.0 - 2.0 * sum).abs() < 1e-11, "row {r} of {rows}, output {o} of {ins} products");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_gives_the_same_bits_alone_and_in_a_crowd() {
+        for (ins, format) in INS.into_iter().flat_map(|ins| [Format::F32, Format::Bf16, Format::Q8].map(|f| (ins, f))) {
+            // Large enough not to go through the general product.
+            let (ins, outs, rows) = (ins.next_multiple_of(32), 3 * OUTS_PER_TASK + 7, 9);
+            let few = |n: usize, seed: u64| -> Vec<f32> { random(n, seed).iter().map(|x| *x as f32).collect() };
+            let (w, x) = (Stored::new(few(outs * ins, 1), ins, format), few(rows * ins, 2));
+            let mut crowd = vec![0.0; rows * outs];
+            w.forward(&x, ins, Out::Set, &mut crowd);
+            for (x, expected) in x.chunks(ins).zip(crowd.chunks(outs)) {
+                let mut alone = vec![f32::NAN; outs];
+                w.forward(x, ins, Out::Set, &mut alone);
+                assert_eq!(alone, expected, "{format:?}, {ins} products");
             }
         }
     }
