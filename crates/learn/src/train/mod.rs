@@ -172,19 +172,19 @@ pub(crate) fn finish(
     Ok(Outcome { sha256: adapter_sha256(&artifact_dir)?, artifact_dir, metrics })
 }
 
-/// The LoRA settings of a config.
-pub(crate) fn lora(r: usize, alpha: f32, targets: &[String], first_layer: usize) -> LoraConfig {
-    LoraConfig { r, alpha, targets: targets.to_vec(), layers: first_layer }
-}
-
-/// A fresh adapter from the run's seed.
+/// A fresh adapter from the run's seed; in the upper third of the blocks where no first one is set.
 pub(crate) fn fresh_adapter(
     ctx: &Context<'_>,
-    config: LoraConfig,
-    with_score_head: bool,
+    r: usize,
+    alpha: f32,
+    targets: &[String],
+    first_block: Option<usize>,
 ) -> Result<Adapter, LearnError> {
+    let model = ctx.base.config();
+    let first_block = first_block.unwrap_or(model.layers * 2 / 3);
+    let config = LoraConfig { r, alpha, targets: targets.to_vec(), layers: first_block };
     let mut rng = ChaCha8Rng::seed_from_u64(ctx.seed);
-    Adapter::new(ctx.base.config(), config, with_score_head, &mut rng)
+    Adapter::new(model, config, false, &mut rng)
 }
 
 /// What a forward pass keeps for its backward pass.

@@ -104,10 +104,7 @@ fn start(config: &RewardConfig, init: Option<&Path>, ctx: &Context<'_>) -> Resul
     let (n, hidden) = (config.ensemble_heads, ctx.base.config().hidden);
     let mut adapter = match init {
         Some(dir) => Adapter::load(dir, ctx.base.config())?,
-        None => {
-            let lora = super::lora(config.lora_r, config.lora_alpha, &config.lora_targets, config.lora_first_layer);
-            fresh_adapter(ctx, lora, false)?
-        }
+        None => fresh_adapter(ctx, config.lora_r, config.lora_alpha, &config.lora_targets, config.lora_first_layer)?,
     };
     match adapter.score_weight().map(|w| w.len() / hidden) {
         None => adapter.params.push(SCORE_WEIGHT, vec![n, hidden], fresh_heads(n, hidden, ctx.seed)),

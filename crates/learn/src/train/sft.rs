@@ -52,10 +52,9 @@ pub fn train_judged(
         let reason = format!("{why} of demonstrations: write some or import some with `hone data import`");
         return Err(LearnError::BadData { reason });
     }
-    let lora = super::lora(config.lora_r, config.lora_alpha, &config.lora_targets, config.lora_first_layer);
     let mut adapter = match init {
         Some(dir) => Adapter::load(dir, ctx.base.config())?,
-        None => fresh_adapter(ctx, lora, false)?,
+        None => fresh_adapter(ctx, config.lora_r, config.lora_alpha, &config.lora_targets, config.lora_first_layer)?,
     };
     let inputs: Vec<_> = std::iter::once(init).chain(reward.map(Some)).collect();
     let checkpoints = Checkpoints::new(ctx.run_dir, identity("sft", config, data, &inputs, ctx)?);

@@ -32,9 +32,16 @@ struct Start {
 
 fn start() -> Start {
     let (world, data) = (World::new(), data(24));
-    let config = SftConfig { epochs: 2, learning_rate: 2e-2, lora_r: 4, lora_alpha: 6.0, ..SftConfig::default() };
+    let config = SftConfig {
+        epochs: 2,
+        learning_rate: 2e-2,
+        lora_r: 4,
+        lora_alpha: 6.0,
+        lora_first_layer: Some(0),
+        ..SftConfig::default()
+    };
     let sft = world.run("start-sft", false, None, |ctx| sft::train(&config, &data, None, ctx)).0.expect("trains");
-    let config = RewardConfig { learning_rate: 1e-2, ..RewardConfig::default() };
+    let config = RewardConfig { learning_rate: 1e-2, lora_first_layer: Some(0), ..RewardConfig::default() };
     let init = Some(sft.artifact_dir.as_path());
     let reward =
         world.run("start-reward", false, None, |ctx| reward::train(&config, &data, init, ctx)).0.expect("trains");
@@ -132,7 +139,7 @@ fn what_is_frozen_stays_as_it_is() {
     let upper = SftConfig {
         epochs: 1,
         lora_r: 4,
-        lora_first_layer: 1,
+        lora_first_layer: Some(1),
         lora_targets: vec!["v_proj".into(), "down_proj".into()],
         ..SftConfig::default()
     };

@@ -58,8 +58,14 @@ fn answers_to_new_prompts_follow_the_taste_of_those_who_ranked() -> Result<(), L
         prompts: seen.into_iter().map(|messages| PromptItem { messages }).collect(),
         ..DataSet::default()
     };
-    let reward_config =
-        RewardConfig { epochs: 6, learning_rate: 5e-3, lora_r: 8, lora_alpha: 16.0, ..RewardConfig::default() };
+    let reward_config = RewardConfig {
+        epochs: 6,
+        learning_rate: 5e-3,
+        lora_r: 8,
+        lora_alpha: 16.0,
+        lora_first_layer: Some(0),
+        ..RewardConfig::default()
+    };
     let reward = world.run("reward", false, None, |ctx| reward::train(&reward_config, &data, None, ctx)).0?;
     assert!(reward.metrics["evaluate/accuracy"] > 0.75, "{:?}", reward.metrics);
     let config = PpoConfig {
@@ -68,6 +74,7 @@ fn answers_to_new_prompts_follow_the_taste_of_those_who_ranked() -> Result<(), L
         max_new_tokens: ANSWER_TOKENS,
         learning_rate: 1e-2,
         value_learning_rate: 1e-2,
+        lora_first_layer: Some(0),
         missing_eos_score: None,
         lora_r: 8,
         lora_alpha: 16.0,

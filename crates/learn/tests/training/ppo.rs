@@ -18,6 +18,7 @@ pub(crate) fn config() -> PpoConfig {
         max_new_tokens: 16,
         learning_rate: 1e-2,
         value_learning_rate: 1e-2,
+        lora_first_layer: Some(0),
         missing_eos_score: None,
         lora_r: 4,
         ..PpoConfig::default()
@@ -178,10 +179,10 @@ fn a_stopped_run_goes_on_to_the_same_bytes() {
 #[test]
 fn adapters_in_the_upper_block_alone_go_on_to_the_same_bytes() {
     let (world, data) = (World::new(), data(16));
-    let rewarding = RewardConfig { lora_first_layer: 1, ..crate::reward::config() };
+    let rewarding = RewardConfig { lora_first_layer: None, ..crate::reward::config() };
     let reward = world.run("reward", false, None, |ctx| reward::train(&rewarding, &data, None, ctx)).0;
     let reward = reward.expect("trains").artifact_dir;
-    let config = PpoConfig { lora_first_layer: 1, ..everything() };
+    let config = PpoConfig { lora_first_layer: None, ..everything() };
     let train = |name: &str, resume, stop_at| {
         world.run(name, resume, stop_at, |ctx| ppo::train(&config, &data, &inputs(&reward), ctx))
     };

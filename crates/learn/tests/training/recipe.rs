@@ -154,6 +154,7 @@ fn the_value_function_knows_something_after_its_warm_up() {
             batch_episodes: 64,
             learning_rate: 1e-3,
             value_learning_rate: 1e-3,
+            lora_first_layer: Some(0),
             value_warmup_epochs: epochs,
             ..config()
         };

@@ -9,7 +9,14 @@ use hone_learn::{Adapter, LearnError};
 use std::path::Path;
 
 pub(crate) fn config() -> RewardConfig {
-    RewardConfig { epochs: 3, learning_rate: 1e-2, lora_r: 4, checkpoint_steps: 10, ..RewardConfig::default() }
+    RewardConfig {
+        epochs: 3,
+        learning_rate: 1e-2,
+        lora_r: 4,
+        lora_first_layer: Some(0),
+        checkpoint_steps: 10,
+        ..RewardConfig::default()
+    }
 }
 
 #[test]

@@ -7,7 +7,14 @@ use hone_learn::train::{RewardConfig, SftConfig, reward, sft};
 use hone_learn::{Adapter, Params};
 
 fn config() -> SftConfig {
-    SftConfig { epochs: 6, learning_rate: 2e-2, lora_r: 4, checkpoint_steps: 5, ..SftConfig::default() }
+    SftConfig {
+        epochs: 6,
+        learning_rate: 2e-2,
+        lora_r: 4,
+        lora_first_layer: Some(0),
+        checkpoint_steps: 5,
+        ..SftConfig::default()
+    }
 }
 
 #[test]
@@ -51,7 +58,13 @@ fn a_stopped_run_goes_on_to_the_same_bytes() {
 fn the_epoch_whose_answers_score_best_is_the_result() {
     let (world, mut data) = (World::new(), data(120));
     // People like the letter e. The demonstrations say it once, then learning turns to nothing but other letters.
-    let liked = RewardConfig { epochs: 3, learning_rate: 1e-2, lora_r: 4, ..RewardConfig::default() };
+    let liked = RewardConfig {
+        epochs: 3,
+        learning_rate: 1e-2,
+        lora_r: 4,
+        lora_first_layer: Some(0),
+        ..RewardConfig::default()
+    };
     let judge = world.run("reward", false, None, |ctx| reward::train(&liked, &data, None, ctx)).0.expect("trains");
     data.demonstrations.iter_mut().for_each(|d| d.ideal = "zzz".into());
     let train = |name: &str, config: &SftConfig, resume, stop_at| {

@@ -155,8 +155,9 @@ pub struct PpoConfig {
     pub lora_alpha: f32,
     /// Which linear maps of a block get an adapter.
     pub lora_targets: Vec<String>,
-    /// The first block that gets adapters.
-    pub lora_first_layer: usize,
+    /// The first block that gets adapters; `null` is two thirds of the way up, as in `SftConfig`. Where policy, reference, value and reward
+    /// all start there, the blocks below run once per batch for the four of them and all epochs.
+    pub lora_first_layer: Option<usize>,
     /// Iterations between checkpoints.
     pub checkpoint_iterations: usize,
 }
@@ -173,8 +174,8 @@ impl Default for PpoConfig {
             max_new_tokens: 64,
             prompt_tokens_max: 256,
             temperature: 1.0,
-            learning_rate: 5e-5,
-            value_learning_rate: 1e-4,
+            learning_rate: 4e-4,
+            value_learning_rate: 4e-4,
             decay: Decay::Linear,
             learning_rate_floor: 0.1,
             warmup_iterations: 1,
@@ -213,7 +214,7 @@ impl Default for PpoConfig {
             lora_r: 16,
             lora_alpha: 32.0,
             lora_targets: all_targets(),
-            lora_first_layer: 0,
+            lora_first_layer: None,
             checkpoint_iterations: 1,
         }
     }

@@ -10,7 +10,7 @@ use crate::optim::{AdamW, clip_global_norm};
 use crate::params::Params;
 use crate::train::data::Sequence;
 use crate::train::roles::{RewardModel, with_trunks};
-use crate::train::{Algorithm, Context, PpoConfig, fresh_adapter, lora};
+use crate::train::{Algorithm, Context, PpoConfig, fresh_adapter};
 
 /// An adapter that learns.
 pub(super) struct Learner {
@@ -55,11 +55,7 @@ pub(super) fn load_roles<'a>(
 fn policy_from(config: &PpoConfig, inputs: &PpoInputs, ctx: &Context<'_>) -> Result<Adapter, LearnError> {
     match &inputs.policy {
         Some(dir) => Adapter::load(dir, ctx.base.config()),
-        None => fresh_adapter(
-            ctx,
-            lora(config.lora_r, config.lora_alpha, &config.lora_targets, config.lora_first_layer),
-            false,
-        ),
+        None => fresh_adapter(ctx, config.lora_r, config.lora_alpha, &config.lora_targets, config.lora_first_layer),
     }
 }
 
