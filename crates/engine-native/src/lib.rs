@@ -1,10 +1,13 @@
 //! The Llama family on CPUs, on learn's own forward pass: what is served is what was trained, to the bit of the weights.
 //! May use: domain, text, learn. Base weights are in memory once per base folder, shared by all policies on it; a policy's
-//! adapter is applied at run time. A bounded number of answers is computed at once, each on a thread of its own.
+//! adapter is applied at run time. All answers are computed together, a token of each at a time (`batcher`).
 
+mod batcher;
 mod policy;
+mod prompts;
 
 use async_trait::async_trait;
+use batcher::Batcher;
 use hone_domain::{Engine, EngineError, LoadedPolicy, PolicyFiles};
 use hone_learn::{Adapter, Base};
 use hone_text::ChatTokenizer;
@@ -12,7 +15,6 @@ use policy::{NativePolicy, Weights};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use tokio::sync::Semaphore;
 
 /// A base model in memory.
 struct LoadedBase {
@@ -26,18 +28,17 @@ type Bases = Mutex<HashMap<PathBuf, Weak<LoadedBase>>>;
 /// The engine for CPUs.
 pub struct NativeEngine {
     bases: Arc<Bases>,
-    /// One turn per answer that is computed.
-    turns: Arc<Semaphore>,
-    /// One load at a time, so that two policies on one base can't each read it.
-    loading: tokio::sync::Mutex<()>,
+    /// Answers that are computed at once.
+    running_max: usize,
+    /// What computes them, from the first load on. Locked while a policy is loaded, so that two on one base can't each read it.
+    batcher: tokio::sync::Mutex<Option<Batcher>>,
 }
 
 impl NativeEngine {
-    /// An engine that computes up to `threads` answers at once (at least 1).
+    /// An engine that computes up to `running_max` answers at once (at least 1).
     #[must_use]
-    pub fn new(threads: usize) -> Self {
-        let turns = threads.clamp(1, Semaphore::MAX_PERMITS);
-        Self { bases: Arc::default(), turns: Arc::new(Semaphore::new(turns)), loading: tokio::sync::Mutex::new(()) }
+    pub fn new(running_max: usize) -> Self {
+        Self { bases: Arc::default(), running_max, batcher: tokio::sync::Mutex::new(None) }
     }
 }
 
@@ -52,11 +53,18 @@ impl Engine for NativeEngine {
     }
 
     async fn load(&self, files: &PolicyFiles) -> Result<Arc<dyn LoadedPolicy>, EngineError> {
-        let _one_at_a_time = self.loading.lock().await;
+        let mut started = self.batcher.lock().await;
+        let batcher = match &*started {
+            Some(batcher) => batcher.clone(),
+            None => {
+                let batcher = Batcher::start(self.running_max);
+                started.insert(batcher.map_err(|e| EngineError::Load(format!("no thread to compute on: {e}")))?).clone()
+            }
+        };
         let (bases, owned) = (Arc::clone(&self.bases), files.clone());
         let weights = tokio::task::spawn_blocking(move || read(&bases, &owned)).await;
         let weights = weights.map_err(|e| EngineError::Load(e.to_string()))??;
-        Ok(Arc::new(NativePolicy::new(files.id.clone(), weights, Arc::clone(&self.turns))))
+        Ok(Arc::new(NativePolicy::new(files.id.clone(), weights, batcher)))
     }
 }
 

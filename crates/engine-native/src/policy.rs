@@ -1,18 +1,16 @@
-//! A policy in memory, and how one answer is computed.
+//! A policy in memory.
 
 use crate::LoadedBase;
+use crate::batcher::{Batcher, Job};
 use async_trait::async_trait;
 use hone_domain::ids::PolicyId;
 use hone_domain::{EngineError, GenerateRequest, LoadedPolicy, StreamEvent};
-use hone_learn::generate::Session;
-use hone_learn::{Adapter, LearnError};
+use hone_learn::generate::{Session, step};
+use hone_learn::{Adapter, Workspace};
 use hone_text::{Answer, logprob_of};
 use std::sync::Arc;
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
-/// Prompt tokens per pass: bounds the buffers, and how long an answer that nobody reads goes on.
-const PREFILL_TOKENS: usize = 256;
+use tokio::sync::Semaphore;
 
 /// What computes: the base, and the adapter of every policy but the base itself.
 pub(crate) struct Weights {
@@ -22,18 +20,16 @@ pub(crate) struct Weights {
 
 pub(crate) struct NativePolicy {
     id: PolicyId,
-    /// A running answer holds it too: the policy is unloaded when the last one ends.
+    /// An answer that is being computed holds it too: the policy is unloaded when the last one ends.
     weights: Arc<Weights>,
-    turns: Arc<Semaphore>,
+    batcher: Batcher,
+    /// One serve check at a time.
+    check: Semaphore,
 }
 
 impl NativePolicy {
-    pub(crate) fn new(id: PolicyId, weights: Weights, turns: Arc<Semaphore>) -> Self {
-        Self { id, weights: Arc::new(weights), turns }
-    }
-
-    async fn turn(turns: Arc<Semaphore>) -> Result<OwnedSemaphorePermit, EngineError> {
-        turns.acquire_owned().await.map_err(|_| EngineError::Failed("the engine is shutting down".into()))
+    pub(crate) fn new(id: PolicyId, weights: Weights, batcher: Batcher) -> Self {
+        Self { id, weights: Arc::new(weights), batcher, check: Semaphore::new(1) }
     }
 }
 
@@ -64,60 +60,20 @@ impl LoadedPolicy for NativePolicy {
             Ok((prompt, answer, events))
         })
         .await?;
-        let (weights, turns) = (Arc::clone(&self.weights), Arc::clone(&self.turns));
-        tokio::spawn(async move {
-            // Dropping `answer` closes the channel without an end, which the reader takes as a failure.
-            let Ok(turn) = Self::turn(turns).await else { return };
-            let computed = tokio::task::spawn_blocking(move || {
-                weights.answer(&prompt, answer);
-                drop(turn);
-            });
-            if let Err(error) = computed.await {
-                tracing::error!(%error, "an answer was cut off: its thread failed");
-            }
-        });
+        self.batcher.submit(Job { weights: Arc::clone(&self.weights), prompt, answer })?;
         Ok(events)
     }
 
     async fn logprobs(&self, tokens: &[u32]) -> Result<Vec<f32>, EngineError> {
-        let turn = Self::turn(Arc::clone(&self.turns)).await?;
+        let _turn = self.check.acquire().await;
         let (weights, tokens) = (Arc::clone(&self.weights), tokens.to_vec());
-        on_thread(move || {
-            let _turn = turn;
-            weights.logprobs(&tokens)
-        })
-        .await
+        on_thread(move || weights.logprobs(&tokens)).await
     }
 }
 
 impl Weights {
     fn context_tokens(&self) -> usize {
         self.base.base.config().context
-    }
-
-    /// Computes one answer until it is over: at most one step after its reader is gone.
-    fn answer(&self, prompt: &[u32], mut answer: Answer) {
-        if let Err(error) = self.compute(prompt, &mut answer) {
-            answer.fail(EngineError::Failed(error.to_string()));
-        }
-    }
-
-    fn compute(&self, prompt: &[u32], answer: &mut Answer) -> Result<(), LearnError> {
-        let (base, adapter) = (&self.base.base, self.adapter.as_ref());
-        let mut session = Session::new(base);
-        let mut logits = Vec::new();
-        for part in prompt.chunks(PREFILL_TOKENS) {
-            if answer.is_over() {
-                return Ok(());
-            }
-            session.give(logits);
-            logits = session.prefill(base, adapter, part)?;
-        }
-        while let Some(token) = answer.next(&logits) {
-            session.give(logits);
-            logits = session.step(base, adapter, token)?;
-        }
-        Ok(())
     }
 
     /// log p(tokens[t] | tokens[..t]), computed token by token as answers are, so that the serve check sees what people
@@ -128,11 +84,12 @@ impl Weights {
         if tokens.len() > max {
             return Err(EngineError::PromptTooLong { tokens: tokens.len(), max });
         }
-        let mut session = Session::new(base);
+        let (mut session, mut ws) = (Session::new(base), Workspace::new());
         let scored = tokens.windows(2).map(|pair| {
-            let logits = session.step(base, adapter, pair[0]).map_err(|e| EngineError::BadRequest(e.to_string()))?;
+            let logits = step(base, adapter, &mut [&mut session], &pair[..1], &mut ws)
+                .map_err(|e| EngineError::BadRequest(e.to_string()))?;
             let scored = logprob_of(&logits, pair[1]);
-            session.give(logits);
+            ws.give(logits);
             scored.ok_or_else(|| EngineError::Failed("the model computed no finite logits".into()))
         });
         scored.collect()

@@ -13,6 +13,11 @@ macro_rules! promises {
     )*};
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crowd_changes_no_answer() {
+    suite::a_crowd_changes_no_answer(&NativeEngine::new(8)).await;
+}
+
 promises! {
     streams_an_answer_and_counts_its_tokens
     a_seed_repeats_an_answer

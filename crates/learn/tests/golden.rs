@@ -121,13 +121,13 @@ fn logits_of_a_session() {
         let g = Golden::open(name);
         for (i, tokens) in SEQUENCES.iter().enumerate() {
             let expected = g.get(&format!("logits.{i}"));
-            let mut session = hone_learn::generate::Session::new(&g.base);
+            let (mut session, mut ws) = (hone_learn::generate::Session::new(&g.base), Workspace::new());
             // Two tokens at once, then one by one.
-            let mut logits = session.prefill(&g.base, Some(&g.adapter), &tokens[..2]).expect("prefill");
+            let mut logits = session.prefill(&g.base, Some(&g.adapter), &tokens[..2], &mut ws).expect("prefill");
             for (t, row) in expected.chunks_exact(40).enumerate().skip(1) {
                 assert_close("logits", &logits, row, 1e-4);
                 if let Some(&token) = tokens.get(t + 1) {
-                    logits = session.step(&g.base, Some(&g.adapter), token).expect("step");
+                    logits = session.prefill(&g.base, Some(&g.adapter), &[token], &mut ws).expect("step");
                 }
             }
         }

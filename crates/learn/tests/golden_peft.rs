@@ -24,8 +24,8 @@ fn furthest(found: &[f32], expected: &[f32]) -> f32 {
 
 /// The logits of every position, `(tokens, vocab)`.
 fn logits(base: &Base, adapter: Option<&Adapter>) -> Vec<f32> {
-    let mut session = Session::new(base);
-    SEQUENCE.iter().flat_map(|&token| session.step(base, adapter, token).expect("a step")).collect()
+    let (mut session, mut ws) = (Session::new(base), Workspace::new());
+    SEQUENCE.iter().flat_map(|&token| session.prefill(base, adapter, &[token], &mut ws).expect("a step")).collect()
 }
 
 /// The adapter as it was read, and as it is read again from what hone writes.

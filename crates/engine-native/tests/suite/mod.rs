@@ -35,7 +35,7 @@ pub(crate) fn fixture() -> Fixture {
     let model = Base::open(&path("base")).expect("opens");
     let mut rng = ChaCha8Rng::seed_from_u64(5);
     let mut adapter =
-        Adapter::new(model.config(), LoraConfig { r: 4, ..LoraConfig::default() }, false, &mut rng).expect("fits");
+        Adapter::new(model.config(), LoraConfig { r: 16, ..LoraConfig::default() }, false, &mut rng).expect("fits");
     for param in adapter.params.iter_mut().filter(|p| p.name.contains("lora_B")) {
         param.data.iter_mut().enumerate().for_each(|(i, b)| *b = ((i * 37 % 19) as f32 - 9.0) / 100.0);
     }
@@ -63,7 +63,7 @@ fn ask(text: &str, sampling: Sampling) -> GenerateRequest {
 }
 
 /// A whole answer.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 struct Answered {
     tokens: Vec<TokenEvent>,
     finish: FinishReason,
@@ -244,4 +244,29 @@ pub(crate) async fn refuses_broken_files_and_goes_on(engine: &dyn Engine) {
         assert!(matches!(refused, Some(EngineError::Load(_))), "{refused:?}");
     }
     answer(&policy, ask("hello", greedy(4))).await;
+}
+
+/// For engines that compute answers together: what else they compute changes no answer, not in one bit of its log-probs. Some prompts
+/// are long, some begin alike, some are the same; answers come and go while others are being made.
+pub(crate) async fn a_crowd_changes_no_answer(engine: &dyn Engine) {
+    let files = fixture();
+    let policies = [engine.load(&files.base).await.expect("loads"), engine.load(&files.tuned).await.expect("loads")];
+    let request = |i: usize| {
+        let text = format!("{}{}", "once upon a time ".repeat(i % 4 * 8), i / 8);
+        let seed = Some(i as u64);
+        ask(&text, Sampling { seed, max_tokens: 8 + 5 * i, logprobs: Some(2), ..Sampling::default() })
+    };
+    let mut alone = Vec::new();
+    for i in 0..16 {
+        alone.push(answer(&policies[i % 2], request(i)).await);
+    }
+    let asked: Vec<_> = (0..alone.len())
+        .map(|i| {
+            let policy = Arc::clone(&policies[i % 2]);
+            tokio::spawn(async move { answer(&policy, request(i)).await })
+        })
+        .collect();
+    for (i, (asked, alone)) in asked.into_iter().zip(&alone).enumerate() {
+        assert_eq!(&asked.await.expect("answers"), alone, "answer {i}");
+    }
 }

@@ -36,6 +36,19 @@ impl KvCache {
     pub(crate) fn len(&self) -> usize {
         self.len
     }
+
+    /// The memory in use.
+    pub(crate) fn bytes(&self) -> usize {
+        self.layers.iter().map(|l| (l.k.len() + l.v.len()) * size_of::<f32>()).sum()
+    }
+
+    /// A copy of the first `tokens` tokens.
+    pub(crate) fn prefix(&self, tokens: usize) -> Self {
+        let len = tokens.min(self.len);
+        let first = |all: &[f32]| all[..all.len() / self.len.max(1) * len].to_vec();
+        let layers = self.layers.iter().map(|l| LayerCache { k: first(&l.k), v: first(&l.v) }).collect();
+        Self { layers, len }
+    }
 }
 
 /// Hidden states, `(tokens, hidden)`, of new tokens: sequence i of `batch` continues `caches[i]`, which grows by it.

@@ -4,7 +4,7 @@ mod cache;
 mod sample;
 mod session;
 
-pub use session::Session;
+pub use session::{STEP_SEQUENCES_MAX, Session, step};
 
 use crate::model::{Base, Batch, ModelAdapters, Workspace, resolve};
 use crate::{Adapter, LearnError};

@@ -1,26 +1,19 @@
-//! One sequence with its own KV cache, for an engine that serves it token by token.
+//! Sequences with their own KV caches, for an engine that serves them token by token, many in one batch.
 
 use super::cache::{KvCache, extend, logits};
 use crate::model::{Base, Batch, Workspace, resolve};
 use crate::{Adapter, LearnError};
 
 /// One sequence being generated. A clone continues from the same tokens by itself: several answers can share a prompt.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Session {
     cache: KvCache,
-    ws: Workspace,
-}
-
-impl Clone for Session {
-    fn clone(&self) -> Self {
-        Self { cache: self.cache.clone(), ws: Workspace::new() } // buffers are no part of the sequence
-    }
 }
 
 impl Session {
     /// An empty sequence.
     pub fn new(base: &Base) -> Self {
-        Self { cache: KvCache::new(base, 0), ws: Workspace::new() }
+        Self { cache: KvCache::new(base, 0) }
     }
 
     /// The number of tokens so far.
@@ -33,31 +26,85 @@ impl Session {
         self.len() == 0
     }
 
-    /// Appends tokens; the logits, `(vocab,)`, of what follows the last one.
+    /// The memory of its keys and values.
+    pub fn bytes(&self) -> usize {
+        self.cache.bytes()
+    }
+
+    /// A sequence of its first tokens, at most all of them.
+    #[must_use]
+    pub fn prefix(&self, tokens: usize) -> Self {
+        Self { cache: self.cache.prefix(tokens) }
+    }
+
+    /// Appends tokens.
     ///
     /// # Errors
     /// When there are none, one is outside of the vocabulary, the context is full, or the adapter is of another shape.
-    pub fn prefill(&mut self, base: &Base, adapter: Option<&Adapter>, tokens: &[u32]) -> Result<Vec<f32>, LearnError> {
+    pub fn feed(
+        &mut self,
+        base: &Base,
+        adapter: Option<&Adapter>,
+        tokens: &[u32],
+        ws: &mut Workspace,
+    ) -> Result<(), LearnError> {
+        let hidden = self.extend(base, adapter, tokens, ws)?;
+        ws.give(hidden);
+        Ok(())
+    }
+
+    /// Appends tokens; the logits, `(vocab,)`, of what follows the last one.
+    ///
+    /// # Errors
+    /// As [`Session::feed`].
+    pub fn prefill(
+        &mut self,
+        base: &Base,
+        adapter: Option<&Adapter>,
+        tokens: &[u32],
+        ws: &mut Workspace,
+    ) -> Result<Vec<f32>, LearnError> {
+        let hidden = self.extend(base, adapter, tokens, ws)?;
+        let found = logits(base, &hidden[hidden.len() - base.config().hidden..], ws);
+        ws.give(hidden);
+        Ok(found)
+    }
+
+    fn extend(
+        &mut self,
+        base: &Base,
+        adapter: Option<&Adapter>,
+        tokens: &[u32],
+        ws: &mut Workspace,
+    ) -> Result<Vec<f32>, LearnError> {
         if tokens.is_empty() {
             return Err(LearnError::BadData { reason: "a prompt needs at least one token".into() });
         }
         let adapters = resolve(base.config(), adapter)?;
-        let hidden = extend(base, &adapters, &mut [&mut self.cache], &Batch::pack(&[tokens]), &mut self.ws)?;
-        let found = logits(base, &hidden[hidden.len() - base.config().hidden..], &mut self.ws);
-        self.ws.give(hidden);
-        Ok(found)
-    }
-
-    /// Appends one token; the logits, `(vocab,)`, of what follows it.
-    ///
-    /// # Errors
-    /// As [`Session::prefill`].
-    pub fn step(&mut self, base: &Base, adapter: Option<&Adapter>, token: u32) -> Result<Vec<f32>, LearnError> {
-        self.prefill(base, adapter, &[token])
-    }
-
-    /// Gives a logits buffer back, for the next step.
-    pub fn give(&mut self, logits: Vec<f32>) {
-        self.ws.give(logits);
+        extend(base, &adapters, &mut [&mut self.cache], &Batch::pack(&[tokens]), ws)
     }
 }
+
+/// Appends one token to each of several sequences; the logits, `(sequences, vocab)`, of what follows. Each sequence's are the
+/// same bits whatever else is in the batch, as long as it has at most [`STEP_SEQUENCES_MAX`].
+///
+/// # Errors
+/// As [`Session::feed`]; then no sequence has grown.
+pub fn step(
+    base: &Base,
+    adapter: Option<&Adapter>,
+    sessions: &mut [&mut Session],
+    tokens: &[u32],
+    ws: &mut Workspace,
+) -> Result<Vec<f32>, LearnError> {
+    let adapters = resolve(base.config(), adapter)?;
+    let tokens: Vec<[u32; 1]> = tokens.iter().map(|&token| [token]).collect();
+    let mut caches: Vec<&mut KvCache> = sessions.iter_mut().map(|s| &mut s.cache).collect();
+    let hidden = extend(base, &adapters, &mut caches, &Batch::pack(&tokens), ws)?;
+    let found = logits(base, &hidden, ws);
+    ws.give(hidden);
+    Ok(found)
+}
+
+/// Most sequences of a [`step`]: beyond it, products are done another way, in another order of summation.
+pub const STEP_SEQUENCES_MAX: usize = crate::kernels::FEW_ROWS_MAX;

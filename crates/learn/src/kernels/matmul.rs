@@ -134,14 +134,12 @@ pub(crate) fn matmul<T: Real>(dst: MatMut<'_, T>, out: Out, scale: T, a: Mat<'_,
     }
 }
 
-/// From here on a matrix is large.
-const LARGE_MATRIX: usize = 1 << 12;
-
-/// The operands of a product of few rows with the transpose of a large matrix.
+/// The operands of a product of few rows with the transpose of a matrix. Small matrices too: there each row's bits don't depend on how
+/// many rows there are, which a served answer relies on.
 #[allow(unsafe_code)]
 fn few_rows<'a, T: Real>(dst: &MatMut<'a, T>, a: Mat<'a, T>, b: Mat<'a, T>) -> Option<(Few<'a, T>, Plain<'a, T>)> {
     let (rows, ins, outs) = (a.rows, b.rows, b.cols);
-    let suits = (1..=skinny::ROWS_MAX).contains(&rows) && ins * outs >= LARGE_MATRIX;
+    let suits = (1..=skinny::ROWS_MAX).contains(&rows) && ins > 0 && outs > 0;
     if !suits
         || b.row_stride != 1
         || b.col_stride != ins

@@ -17,3 +17,4 @@ pub(crate) mod swiglu;
 pub(crate) mod check;
 
 pub(crate) use real::{LANES, Real};
+pub(crate) use skinny::ROWS_MAX as FEW_ROWS_MAX;

@@ -1,0 +1,186 @@
+//! Continuous batching: one thread computes all answers of an engine, a token of each at a time, in one batch per policy; a new
+//! prompt joins between two tokens. May use: learn, text.
+//!
+//! An answer's bits don't depend on its company: a prompt is computed by itself, and a batch of at most [`STEP_SEQUENCES_MAX`] rows
+//! computes each row as if it were alone.
+
+use crate::policy::Weights;
+use crate::prompts::{BYTES_MAX, Found, PART_TOKENS, Prompts};
+use hone_domain::EngineError;
+use hone_learn::generate::{STEP_SEQUENCES_MAX, Session, step};
+use hone_learn::{LearnError, Workspace};
+use hone_text::Answer;
+use rayon::prelude::*;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+
+/// Answers that may wait for their turn. Whoever asks the engine has a shorter queue of their own.
+const WAITING_MAX: usize = 1024;
+
+/// An answer to compute.
+pub(crate) struct Job {
+    pub(crate) weights: Arc<Weights>,
+    pub(crate) prompt: Vec<u32>,
+    pub(crate) answer: Answer,
+}
+
+/// A handle on the thread, which ends with the last handle.
+#[derive(Clone)]
+pub(crate) struct Batcher {
+    jobs: SyncSender<Job>,
+}
+
+impl Batcher {
+    /// Starts the thread; it computes up to `running_max` answers at once (at least 1).
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub(crate) fn start(running_max: usize) -> std::io::Result<Self> {
+        let (jobs, queue) = sync_channel(WAITING_MAX);
+        let worker = Worker::new(queue, running_max.max(1));
+        std::thread::Builder::new().name("native-engine".into()).spawn(move || worker.run())?;
+        Ok(Self { jobs })
+    }
+
+    /// Puts an answer into the queue.
+    ///
+    /// # Errors
+    /// When the queue is full, or the thread is gone.
+    pub(crate) fn submit(&self, job: Job) -> Result<(), EngineError> {
+        self.jobs.try_send(job).map_err(|e| match e {
+            TrySendError::Full(_) => EngineError::Busy,
+            TrySendError::Disconnected(_) => EngineError::Failed("its thread is gone: restart the server".into()),
+        })
+    }
+}
+
+/// An answer that is being computed.
+struct Running {
+    job: Job,
+    session: Session,
+    /// The token that was drawn last; `None` until the prompt is computed.
+    last: Option<u32>,
+}
+
+impl Running {
+    fn new(job: Job) -> Self {
+        Self { session: Session::new(&job.weights.base.base), job, last: None }
+    }
+
+    fn draw(&mut self, logits: &[f32]) {
+        self.last = self.job.answer.next(logits);
+    }
+
+    fn fail(&mut self, error: &LearnError) {
+        self.job.answer.fail(EngineError::Failed(error.to_string()));
+    }
+}
+
+struct Worker {
+    queue: Receiver<Job>,
+    running: Vec<Running>,
+    running_max: usize,
+    prompts: Prompts,
+    ws: Workspace,
+}
+
+impl Worker {
+    fn new(queue: Receiver<Job>, running_max: usize) -> Self {
+        Self { queue, running: Vec::new(), running_max, prompts: Prompts::new(BYTES_MAX), ws: Workspace::new() }
+    }
+
+    fn run(mut self) {
+        while self.admit() {
+            // On a thread of the pool: from outside each of a step's products would wait for a pool thread to wake up.
+            let stepped = catch_unwind(AssertUnwindSafe(|| rayon::scope(|_| self.step())));
+            if stepped.is_err() {
+                // Their channels close without an end, which readers take as a failure. Nothing half-done is used again.
+                tracing::error!(answers = self.running.len(), "computing answers panicked: they are cut off");
+                self.running.clear();
+                self.prompts.clear();
+                self.ws = Workspace::new();
+            }
+        }
+    }
+
+    /// Takes what is waiting, as much as there is room for; sleeps where there is nothing to do. `false` once nobody can ask any
+    /// more and all is answered.
+    fn admit(&mut self) -> bool {
+        if self.running.is_empty() {
+            match self.queue.recv() {
+                Ok(job) => self.running.push(Running::new(job)),
+                Err(_) => return false,
+            }
+        }
+        while self.running.len() < self.running_max
+            && let Ok(job) = self.queue.try_recv()
+        {
+            self.running.push(Running::new(job));
+        }
+        true
+    }
+
+    /// One part of one prompt, and one token of each answer.
+    fn step(&mut self) {
+        self.running.retain(|r| !r.job.answer.is_over());
+        if let Some(at) = self.running.iter().position(|r| r.last.is_none()) {
+            self.prompt_part(at);
+        }
+        let mut left: Vec<&mut Running> = self.running.iter_mut().filter(|r| r.last.is_some()).collect();
+        while let Some(first) = left.first() {
+            let weights = Arc::clone(&first.job.weights);
+            let (mut of_policy, others) = left.into_iter().partition::<Vec<_>, _>(|r| Arc::ptr_eq(&r.job.weights, &weights));
+            left = others;
+            for rows in of_policy.chunks_mut(STEP_SEQUENCES_MAX) {
+                next_tokens(&weights, rows, &mut self.ws);
+            }
+        }
+    }
+
+    /// Computes the next part of a prompt; after the last one, draws the answer's first token.
+    fn prompt_part(&mut self, at: usize) {
+        let running = &mut self.running[at];
+        let Job { weights, prompt, .. } = &running.job;
+        if running.session.is_empty()
+            && let Some(Found { session, logits }) = self.prompts.find(weights, prompt)
+        {
+            running.session = session;
+            if let Some(logits) = logits {
+                return running.draw(&logits);
+            }
+        }
+        let (base, adapter) = (&weights.base.base, weights.adapter.as_ref());
+        let done = running.session.len();
+        let part = &prompt[done..prompt.len().min(done + PART_TOKENS)];
+        if done + part.len() < prompt.len() {
+            if let Err(error) = running.session.feed(base, adapter, part, &mut self.ws) {
+                running.fail(&error);
+            }
+            return;
+        }
+        match running.session.prefill(base, adapter, part, &mut self.ws) {
+            Ok(logits) => {
+                self.prompts.keep(weights, prompt, &running.session, &logits);
+                running.draw(&logits);
+                self.ws.give(logits);
+            }
+            Err(error) => running.fail(&error),
+        }
+    }
+}
+
+/// The next token of each of these answers, all of one policy.
+fn next_tokens(weights: &Weights, rows: &mut [&mut Running], ws: &mut Workspace) {
+    let base = &weights.base.base;
+    let tokens: Vec<u32> = rows.iter().filter_map(|r| r.last).collect();
+    let mut sessions: Vec<&mut Session> = rows.iter_mut().map(|r| &mut r.session).collect();
+    match step(base, weights.adapter.as_ref(), &mut sessions, &tokens, ws) {
+        Ok(logits) => {
+            let each = rows.par_iter_mut().zip(logits.par_chunks_exact(base.config().vocab));
+            each.for_each(|(running, logits)| running.draw(logits));
+            ws.give(logits);
+        }
+        Err(error) => rows.iter_mut().for_each(|r| r.fail(&error)),
+    }
+}
