@@ -48,7 +48,7 @@ impl Default for Config {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum EngineName {
-    /// mistral where this binary has it, else native.
+    /// native for a family it knows, mistral, where this binary has it, for every other.
     Auto,
     /// hone's own forward pass: the Llama family on CPUs.
     Native,

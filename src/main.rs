@@ -1,6 +1,7 @@
 //! The binary: picks the engine and hands over to the command line. The only file that names the mistralrs adapter.
 
 use hone::config::{Config, EngineName};
+use hone::serving::auto::AutoEngine;
 use hone::serving::echo::EchoEngine;
 use hone_domain::Engine;
 use hone_engine_native::NativeEngine;
@@ -14,8 +15,11 @@ fn main() -> ExitCode {
 fn engine(config: &Config) -> Result<Arc<dyn Engine>, String> {
     let running_max = config.serving.running_max;
     match config.engine {
-        EngineName::Auto if cfg!(feature = "mistral") => mistral(running_max),
-        EngineName::Auto | EngineName::Native => Ok(Arc::new(NativeEngine::new(running_max))),
+        EngineName::Auto => {
+            let native: Arc<dyn Engine> = Arc::new(NativeEngine::new(running_max));
+            Ok(Arc::new(AutoEngine::new(std::iter::once(native).chain(mistral(running_max).ok()).collect())))
+        }
+        EngineName::Native => Ok(Arc::new(NativeEngine::new(running_max))),
         EngineName::Mistral => mistral(running_max),
         EngineName::Echo => Ok(Arc::new(EchoEngine::default())),
     }

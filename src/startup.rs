@@ -83,7 +83,7 @@ pub fn prepare(data: &Path, config: Config, engine: Arc<dyn Engine>) -> Result<P
     let lock = lock(data)?;
     let store = Store::open(data)?;
     let base = base_name(&store, config.base.as_deref(), engine.as_ref())?;
-    let champion = champions::starting_files(&store, &base, engine.needs_merged())?;
+    let champion = champions::starting_files(&store, &base, engine.as_ref())?;
     let triggers = Triggers::new(config.retrain.schedule.as_deref(), config.retrain.min_new_rankings)?;
     let options = scheduler::Options::new(triggers, config.gate.clone())?;
     let sign_in_token = store.write_blocking(sign_in_token)?;

@@ -1,8 +1,11 @@
 #!/usr/bin/env python3
 """Checks of what the benchmarks conclude from their figures, on figures made up for it (`make bench-check`). Standard library only."""
+import pathlib
 import random
+import sys
 import unittest
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from claims.curves import compare, reached
 from lib.curve_task import ranked, warmth
 from lib.data import Texts, data_set

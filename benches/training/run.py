@@ -7,7 +7,8 @@ import json
 import pathlib
 import sys
 
-from lib import machine
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+import machine
 from lib.setup import Bench
 
 NAMES = ["sft", "reward", "rollout", "ppo", "curves", "scaling", "peak"]

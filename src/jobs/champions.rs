@@ -7,8 +7,8 @@ use super::JobError;
 use crate::serving::{Serving, SharedPolicy};
 use crate::store::policies::{self, Policy, PolicyState};
 use crate::store::{Store, StoreError};
-use hone_domain::PolicyFiles;
 use hone_domain::ids::PolicyId;
+use hone_domain::{Engine, PolicyFiles};
 use rusqlite::Connection;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -128,8 +128,8 @@ impl Champions {
             return Ok(loaded);
         }
         let (policy, data_dir) = (policy.clone(), self.store.data_dir().to_owned());
-        let needs_merged = self.serving.engine().needs_merged();
-        let files = tokio::task::spawn_blocking(move || files(&data_dir, &policy, needs_merged)).await;
+        let engine = Arc::clone(self.serving.engine());
+        let files = tokio::task::spawn_blocking(move || files(&data_dir, &policy, engine.as_ref())).await;
         let files = files.map_err(|_| JobError::Process("the server is shutting down".into()))??;
         Ok(self.serving.load(&files).await?)
     }
@@ -176,18 +176,18 @@ pub fn refuse_ungated(policy: &Policy) -> Result<(), JobError> {
 ///
 /// # Errors
 /// When the merged weights can't be written.
-pub fn starting_files(store: &Store, base_name: &str, needs_merged: bool) -> Result<PolicyFiles, JobError> {
+pub fn starting_files(store: &Store, base_name: &str, engine: &dyn Engine) -> Result<PolicyFiles, JobError> {
     let base_name = base_name.to_owned();
     let policy = store.write_blocking(move |tx| policies::of_base(tx, &base_name))?;
-    files(store.data_dir(), &policy, needs_merged)
+    files(store.data_dir(), &policy, engine)
 }
 
 /// Where a policy's files are. Writes the merged weights first where they are needed and missing.
-fn files(data_dir: &Path, policy: &Policy, needs_merged: bool) -> Result<PolicyFiles, JobError> {
+fn files(data_dir: &Path, policy: &Policy, engine: &dyn Engine) -> Result<PolicyFiles, JobError> {
     let base_dir = data_dir.join("models").join(&policy.base_name);
     let adapter_dir = policy.adapter_dir.as_ref().map(|dir| data_dir.join(dir));
     let merged_dir = match &adapter_dir {
-        Some(adapter) if needs_merged => {
+        Some(adapter) if engine.needs_merged(&base_dir) => {
             let merged = data_dir.join("policies").join(policy.id.as_str()).join("merged");
             if !merged.exists() {
                 hone_learn::merge::write_merged(&base_dir, adapter, &merged)?;

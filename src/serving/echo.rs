@@ -6,6 +6,7 @@ use hone_domain::ids::PolicyId;
 use hone_domain::{
     Engine, EngineError, FinishReason, GenerateRequest, LoadedPolicy, PolicyFiles, StreamEvent, TokenEvent,
 };
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -31,7 +32,7 @@ impl Engine for EchoEngine {
         "echo"
     }
 
-    fn needs_merged(&self) -> bool {
+    fn needs_merged(&self, _: &Path) -> bool {
         false
     }
 

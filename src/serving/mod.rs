@@ -6,6 +6,7 @@
 //! are unloaded when the last request that they answer drops its `Arc`.
 
 pub mod admission;
+pub mod auto;
 pub mod check;
 pub mod echo;
 #[cfg(test)]
@@ -37,7 +38,7 @@ pub struct ServingConfig {
 
 impl Default for ServingConfig {
     fn default() -> Self {
-        Self { running_max: 4, waiting_max: 64, check: ServeCheckLimits::default() }
+        Self { running_max: 16, waiting_max: 64, check: ServeCheckLimits::default() }
     }
 }
 

@@ -3,6 +3,7 @@
 use super::*;
 use async_trait::async_trait;
 use hone_domain::{FinishReason, GenerateRequest, Sampling, StreamEvent, TokenEvent};
+use std::path::Path;
 use std::sync::Weak;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::mpsc;
@@ -19,7 +20,7 @@ impl Engine for NamingEngine {
     fn name(&self) -> &'static str {
         "naming"
     }
-    fn needs_merged(&self) -> bool {
+    fn needs_merged(&self, _: &Path) -> bool {
         false
     }
     async fn load(&self, files: &PolicyFiles) -> Result<SharedPolicy, EngineError> {

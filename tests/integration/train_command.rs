@@ -102,6 +102,28 @@ fn out_and_in_again(data: &Path, result: &Value) {
 }
 
 #[test]
+fn a_reward_model_chooses_the_epoch_of_sft() {
+    let data = data_folder();
+    let line = |i: usize| {
+        let messages = json!([{"role": "user", "content": format!("question {i}")}]);
+        json!({"messages": messages, "candidates": ["hello", "bye bye"], "ranks": [0, 1]}).to_string()
+    };
+    let path = data.path().join("rankings.jsonl");
+    std::fs::write(&path, (0..12).map(line).collect::<Vec<_>>().join("\n")).expect("writes");
+    out(&hone(data.path(), &["data", "import", &path.display().to_string()]));
+    let trained = |args: &[&str]| -> Value { serde_json::from_str(&out(&hone(data.path(), args))).expect("JSON") };
+    let reward = trained(&["--json", "train", "reward", "--seed", "7", "--set", "lora_r=2", "--init", "base"]);
+    let judge = reward["run"].as_str().expect("an id");
+    let judged =
+        |judge: &str| trained(&[&["--json", "train", "sft", "--reward", judge], &QUICK[..], &["lora_r=2"]].concat());
+    let chosen = judged(judge);
+    assert!(chosen["metrics"]["evaluate/reward"].is_number(), "{chosen}");
+    assert!(chosen["metrics"]["evaluate/best_step"].as_f64().is_some_and(|step| step > 0.0), "{chosen}");
+    let last = judged("none");
+    assert!(last["metrics"]["evaluate/best_step"].is_null(), "nobody chose: {last}");
+}
+
+#[test]
 fn without_a_terminal_there_are_plain_lines_with_rate_and_time_left() {
     let data = data_folder();
     let output = sft(data.path(), &[]);

@@ -6,8 +6,8 @@ import json
 import statistics
 import sys
 
+from machine import describe
 from lib import curve_task
-from lib.machine import describe
 from lib.ppo import SAME_REWARD, check_scores, export, recipe, size, trl_spec
 from lib.worker import Worker
 

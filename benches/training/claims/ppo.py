@@ -2,8 +2,8 @@
 new ones each. Targets: twice TRL's samples per second with the same recipe, a quarter of its peak memory."""
 import json
 
+from machine import describe
 from lib.data import Texts
-from lib.machine import describe
 from lib.ppo import SAME_REWARD, check_scores, export, recipe, size, trl_spec
 from lib.worker import Worker, alternate, ratio, summary
 

@@ -3,7 +3,7 @@
 use crate::ids::PolicyId;
 use crate::{Message, Sampling};
 use async_trait::async_trait;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
@@ -112,8 +112,13 @@ pub trait Engine: Send + Sync + 'static {
     /// Its name in logs and in `--engine`.
     fn name(&self) -> &'static str;
 
-    /// Whether it needs [`PolicyFiles::merged_dir`] for a policy with an adapter.
-    fn needs_merged(&self) -> bool;
+    /// Whether it can serve policies on this base.
+    fn serves(&self, _base_dir: &Path) -> bool {
+        true
+    }
+
+    /// Whether it needs [`PolicyFiles::merged_dir`] for a policy with an adapter on this base.
+    fn needs_merged(&self, base_dir: &Path) -> bool;
 
     /// Loads a policy beside those already loaded. Dropping the last `Arc` unloads it, so a policy lives exactly as
     /// long as somebody is answered by it.

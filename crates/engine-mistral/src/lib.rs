@@ -19,6 +19,7 @@ mod policy;
 use async_trait::async_trait;
 use hone_domain::{Engine, EngineError, LoadedPolicy, PolicyFiles};
 use policy::MistralPolicy;
+use std::path::Path;
 use std::sync::Arc;
 
 /// The engine that hands the computing to mistralrs.
@@ -43,7 +44,7 @@ impl Engine for MistralEngine {
         "mistral"
     }
 
-    fn needs_merged(&self) -> bool {
+    fn needs_merged(&self, _: &Path) -> bool {
         true
     }
 

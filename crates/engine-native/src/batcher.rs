@@ -130,7 +130,8 @@ impl Worker {
         let mut left: Vec<&mut Running> = self.running.iter_mut().filter(|r| r.last.is_some()).collect();
         while let Some(first) = left.first() {
             let weights = Arc::clone(&first.job.weights);
-            let (mut of_policy, others) = left.into_iter().partition::<Vec<_>, _>(|r| Arc::ptr_eq(&r.job.weights, &weights));
+            let (mut of_policy, others) =
+                left.into_iter().partition::<Vec<_>, _>(|r| Arc::ptr_eq(&r.job.weights, &weights));
             left = others;
             for rows in of_policy.chunks_mut(STEP_SEQUENCES_MAX) {
                 next_tokens(&weights, rows, &mut self.ws);

@@ -9,7 +9,7 @@ mod prompts;
 use async_trait::async_trait;
 use batcher::Batcher;
 use hone_domain::{Engine, EngineError, LoadedPolicy, PolicyFiles};
-use hone_learn::{Adapter, Base};
+use hone_learn::{Adapter, Base, ModelConfig};
 use hone_text::ChatTokenizer;
 use policy::{NativePolicy, Weights};
 use std::collections::HashMap;
@@ -48,7 +48,12 @@ impl Engine for NativeEngine {
         "native"
     }
 
-    fn needs_merged(&self) -> bool {
+    /// The families that learn's forward pass knows.
+    fn serves(&self, base_dir: &Path) -> bool {
+        ModelConfig::open(base_dir).is_ok()
+    }
+
+    fn needs_merged(&self, _: &Path) -> bool {
         false
     }
 

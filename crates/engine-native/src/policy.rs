@@ -9,8 +9,8 @@ use hone_learn::generate::{Session, step};
 use hone_learn::{Adapter, Workspace};
 use hone_text::{Answer, logprob_of};
 use std::sync::Arc;
-use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::Semaphore;
+use tokio::sync::mpsc::UnboundedReceiver;
 
 /// What computes: the base, and the adapter of every policy but the base itself.
 pub(crate) struct Weights {

@@ -5,6 +5,7 @@ use hone_domain::DataSet;
 use hone_learn::LearnError;
 use hone_learn::train::{RewardConfig, SftConfig, reward, sft};
 use hone_learn::{Adapter, Params};
+use std::path::PathBuf;
 
 fn config() -> SftConfig {
     SftConfig {
@@ -54,10 +55,9 @@ fn a_stopped_run_goes_on_to_the_same_bytes() {
     assert_eq!(again.sha256, whole.sha256);
 }
 
-#[test]
-fn the_epoch_whose_answers_score_best_is_the_result() {
-    let (world, mut data) = (World::new(), data(120));
-    // People like the letter e. The demonstrations say it once, then learning turns to nothing but other letters.
+/// A reward model of people who like the letter e, and demonstrations that say nothing but another one.
+fn judged_by_others(world: &World) -> (PathBuf, DataSet) {
+    let mut data = data(120);
     let liked = RewardConfig {
         epochs: 3,
         learning_rate: 1e-2,
@@ -67,8 +67,37 @@ fn the_epoch_whose_answers_score_best_is_the_result() {
     };
     let judge = world.run("reward", false, None, |ctx| reward::train(&liked, &data, None, ctx)).0.expect("trains");
     data.demonstrations.iter_mut().for_each(|d| d.ideal = "zzz".into());
+    (judge.artifact_dir, data)
+}
+
+#[test]
+fn a_best_checkpoint_that_was_removed_is_none() {
+    let world = World::new();
+    let (judge, data) = judged_by_others(&world);
+    let config = SftConfig { judged_tokens_max: 12, checkpoint_steps: 1, ..config() };
+    let train = |resume, stop_at| {
+        world.run("run", resume, stop_at, |ctx| sft::train_judged(&config, &data, None, Some(&judge), ctx)).0
+    };
+    train(false, Some(15)).expect_err("stopped in the fifth epoch");
+    let kept: Vec<PathBuf> = std::fs::read_dir(world.path("run/checkpoints"))
+        .expect("a folder")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.is_dir())
+        .collect();
+    let best = kept.iter().min().expect("checkpoints");
+    assert!(best.ends_with("step-000002"), "the first epoch's, the best, is kept beside the last ones: {kept:?}");
+    std::fs::remove_dir_all(best).expect("removed");
+    let outcome = train(true, None).expect("goes on without it");
+    assert_eq!(outcome.metrics["evaluate/best_step"], 12.0, "the best of those that came after it");
+}
+
+#[test]
+fn the_epoch_whose_answers_score_best_is_the_result() {
+    let world = World::new();
+    // The demonstrations say e once, then learning turns to nothing but other letters.
+    let (judge, data) = judged_by_others(&world);
     let train = |name: &str, config: &SftConfig, resume, stop_at| {
-        let reward = Some(judge.artifact_dir.as_path());
+        let reward = Some(judge.as_path());
         world.run(name, resume, stop_at, |ctx| sft::train_judged(config, &data, None, reward, ctx)).0
     };
     let config = SftConfig { judged_tokens_max: 12, checkpoint_steps: 1, ..config() };
