@@ -76,9 +76,11 @@ impl House {
     async fn with_triggers(dir: &Path, fail_at: Option<FailAt>, triggers: Triggers) -> Self {
         let store = Store::open(dir).expect("opens");
         let starting = store.clone();
-        let files = tokio::task::spawn_blocking(move || champions::starting_files(&starting, "tiny", false)).await;
-        let files = files.expect("a thread").expect("files");
         let engine = Arc::new(NativeEngine::new(1));
+        let asked = Arc::clone(&engine);
+        let files = move || champions::starting_files(&starting, "tiny", asked.as_ref());
+        let files = tokio::task::spawn_blocking(files).await;
+        let files = files.expect("a thread").expect("files");
         let serving = Serving::start(engine, &files, &ServingConfig::default()).await.expect("serves");
         let champions = Arc::new(Champions::new(store.clone(), Arc::clone(&serving)));
         champions.start().await.expect("starts");
