@@ -98,7 +98,7 @@ def start_llama(a):
 def bodies(a, count, turn):
     """Chats of a paragraph; no two alike, so that no side answers from memory."""
     def body(i):
-        text = f"Write a few sentences about {TOPICS[i % len(TOPICS)]} for somebody who has never seen it, number {turn}-{i}. Be plain and kind."
+        text = f"Write a few sentences about {TOPICS[i % len(TOPICS)]} for somebody who has never seen it, number {count}-{turn}-{i}. Be plain and kind."
         return {"messages": [{"role": "user", "content": text}], "max_tokens": a.max_tokens, "temperature": 1.0, "seed": i, "model": "champion"}
     return [body(i) for i in range(max(8, count * a.answers))]
 
