@@ -4,10 +4,11 @@
 //! `entropy = L - sum_v p_v z_v`, `d logprob_t / d h = (E_t - sum_v p_v E_v) / temperature`. The vocabulary is walked in chunks
 //! with a running maximum (Milakov & Gimelshein 2018, arXiv 1805.02867), so that `(tokens, vocab)` never exists in full.
 
+use crate::backend::Cpu;
 use crate::kernels::Real;
 use crate::kernels::matmul::{Mat, MatMut, Out, matmul};
 use crate::kernels::reduce::{dot, exp_sum, max};
-use crate::model::Base;
+use crate::model::{Base, Model, Weights};
 use rayon::prelude::*;
 use std::borrow::Cow;
 
@@ -35,8 +36,8 @@ pub fn selected_logprobs(
     targets: &[u32],
     temperature: f32,
 ) -> SelectedLogprobs {
-    let x = gather(hidden, rows, base.config.hidden);
-    pass(&vocabulary(base), base.config.hidden, &x, targets, temperature, None)
+    let x = gather(hidden, rows, base.config().hidden);
+    select(base, &x, targets, temperature, None)
 }
 
 /// The same, and the slope `d logprob / d hidden`, `(rows, hidden)`, at the price of one more product: with it backward needs
@@ -51,10 +52,17 @@ pub fn selected_logprobs_with_slope(
     targets: &[u32],
     temperature: f32,
 ) -> (SelectedLogprobs, Vec<f32>) {
-    let x = gather(hidden, rows, base.config.hidden);
+    let x = gather(hidden, rows, base.config().hidden);
     let mut slope = vec![0.0; x.len()];
-    let found = pass(&vocabulary(base), base.config.hidden, &x, targets, temperature, Some(&mut slope));
+    let found = select(base, &x, targets, temperature, Some(&mut slope));
     (found, slope)
+}
+
+/// `x` is `(rows, hidden)`, `slope` likewise and zero.
+fn select(base: &Base, x: &[f32], targets: &[u32], temperature: f32, slope: Option<&mut [f32]>) -> SelectedLogprobs {
+    match &base.weights {
+        Weights::Host(model) => pass(&vocabulary(model), model.config.hidden, x, targets, temperature, slope),
+    }
 }
 
 /// `d_hidden[rows[i]] += d_logprob[i] * slope[i]`; `d_hidden` is `(tokens, hidden)`.
@@ -130,9 +138,9 @@ struct Vocabulary<'a, T: Clone> {
     rows: Box<dyn Fn(usize, usize) -> Cow<'a, [T]> + Sync + 'a>,
 }
 
-fn vocabulary(base: &Base) -> Vocabulary<'_, f32> {
-    let (w, h) = (base.head_weight(), base.config.hidden);
-    Vocabulary { tokens: base.config.vocab, rows: Box::new(move |from, n| w.slice(from * h, n * h)) }
+fn vocabulary(model: &Model<Cpu>) -> Vocabulary<'_, f32> {
+    let (w, h) = (model.head_weight(), model.config.hidden);
+    Vocabulary { tokens: model.config.vocab, rows: Box::new(move |from, n| w.slice(from * h, n * h)) }
 }
 
 /// `x` is `(rows, h)`, `slope` likewise and zero.

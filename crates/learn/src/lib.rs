@@ -3,6 +3,7 @@
 //! No async, no SQL, no HTTP: this crate can be used alone as a library. There is no autograd; every op is a pair of pure
 //! functions, forward and backward, with its equation above it.
 
+mod backend;
 pub mod checkpoint;
 mod error;
 pub mod evaluate;

@@ -1,53 +1,40 @@
 //! Keys and values of the tokens so far, and the forward pass of new tokens on top of them.
 
 use crate::LearnError;
-use crate::kernels::attention::{self, Heads, Keys, Sequence};
+use crate::backend::{Backend, Cpu, Lay, Linear, Values};
 use crate::kernels::matmul::Out;
-use crate::kernels::norm;
-use crate::kernels::stored::Weight;
-use crate::model::{Base, Batch, Block, ModelAdapters, Workspace, check, embed};
+use crate::model::{Batch, Block, Model, ModelAdapters, Pool, check, embed};
 
 /// The keys (after rotation) and values of one sequence, by block.
 #[derive(Debug, Clone)]
-pub(crate) struct KvCache {
-    layers: Vec<LayerCache>,
+pub(crate) struct KvCache<B: Backend> {
+    blocks: B::Cache,
     len: usize,
 }
 
-/// Both `(tokens, kv_dim)`.
-#[derive(Debug, Clone)]
-struct LayerCache {
-    k: Vec<f32>,
-    v: Vec<f32>,
-}
-
-impl KvCache {
+impl<B: Backend> KvCache<B> {
     /// Nothing yet; room for `tokens` tokens is reserved.
-    pub(crate) fn new(base: &Base, tokens: usize) -> Self {
-        let c = base.config();
-        let layer = || {
-            let room = || Vec::with_capacity(tokens.min(c.context) * c.kv_dim());
-            LayerCache { k: room(), v: room() }
-        };
-        Self { layers: (0..c.layers).map(|_| layer()).collect(), len: 0 }
+    pub(crate) fn new(model: &Model<B>, tokens: usize) -> Self {
+        let c = &model.config;
+        Self { blocks: model.on.cache(c.layers, c.kv_dim(), tokens.min(c.context)), len: 0 }
     }
 
     /// The number of tokens so far.
     pub(crate) fn len(&self) -> usize {
         self.len
     }
+}
 
+impl KvCache<Cpu> {
     /// The memory in use.
     pub(crate) fn bytes(&self) -> usize {
-        self.layers.iter().map(|l| (l.k.len() + l.v.len()) * size_of::<f32>()).sum()
+        self.blocks.bytes()
     }
 
     /// A copy of the first `tokens` tokens.
     pub(crate) fn prefix(&self, tokens: usize) -> Self {
         let len = tokens.min(self.len);
-        let first = |all: &[f32]| all[..all.len() / self.len.max(1) * len].to_vec();
-        let layers = self.layers.iter().map(|l| LayerCache { k: first(&l.k), v: first(&l.v) }).collect();
-        Self { layers, len }
+        Self { blocks: self.blocks.prefix(len, self.len), len }
     }
 }
 
@@ -55,63 +42,50 @@ impl KvCache {
 ///
 /// # Errors
 /// When a token is outside of the vocabulary, or a sequence becomes longer than the context; the caches are then as before.
-pub(crate) fn extend(
-    base: &Base,
-    adapters: &ModelAdapters<'_>,
-    caches: &mut [&mut KvCache],
+pub(crate) fn extend<B: Backend>(
+    model: &Model<B>,
+    adapters: &ModelAdapters<'_, B>,
+    caches: &mut [&mut KvCache<B>],
     batch: &Batch,
-    ws: &mut Workspace,
-) -> Result<Vec<f32>, LearnError> {
-    check(base, batch)?;
-    let (c, context) = (base.config(), base.config().context);
+    pool: &mut Pool<B>,
+) -> Result<B::Buffer, LearnError> {
+    let (c, context) = (&model.config, model.config.context);
+    check(c, batch)?;
     let added = |s: usize| batch.range(s).len();
     if let Some(found) = (0..caches.len()).map(|s| caches[s].len + added(s)).find(|&n| n > context) {
         return Err(LearnError::TooLong { found, context });
     }
     let positions: Vec<usize> = (0..caches.len()).flat_map(|s| caches[s].len..caches[s].len + added(s)).collect();
-    let mut x = embed(base, &batch.tokens, ws);
+    let layout = model.on.layout(Lay { packing: batch.packing(), positions: &positions });
+    let mut blocks: Vec<&mut B::Cache> = caches.iter_mut().map(|cache| &mut cache.blocks).collect();
+    let mut x = embed(model, &batch.tokens, pool);
     for (index, adapters) in adapters.iter().enumerate() {
-        let block = Block::new(base, index, adapters.as_ref());
-        let heads = c.attention_heads(index);
-        let attend = |qkv: &[f32], o: &mut [f32], l: &mut [f32]| {
-            append(caches, index, qkv, batch, heads);
-            let sequences: Vec<_> =
-                (0..caches.len()).map(|s| cached(&caches[s].layers[index], batch, s, heads)).collect();
-            attention::forward(heads, qkv, heads.qkv_dim(), &sequences, o, l);
+        let attend = |qkv: &B::Buffer, o: &mut B::Buffer, l: &mut B::Buffer| {
+            model.on.attention_cached(c.attention_heads(index), index, qkv, &layout, &mut blocks, (o, l));
         };
-        let (y, acts) = block.forward(x, &positions, attend, ws);
-        acts.give_back(ws);
+        let (y, acts) = Block::new(model, index, adapters.as_ref()).forward(x, &layout, attend, pool);
+        acts.give_back(pool);
         x = y;
     }
     (0..caches.len()).for_each(|s| caches[s].len += added(s));
-    let mut hidden = ws.take(x.len());
-    norm::forward(&x, &base.final_norm, c.norm_eps, &mut hidden);
-    ws.give(x);
+    let mut hidden = pool.take(x.len());
+    model.on.norm(&x, &model.final_norm, c.norm_eps, &mut hidden);
+    pool.give(x);
     Ok(hidden)
 }
 
-fn append(caches: &mut [&mut KvCache], layer: usize, qkv: &[f32], batch: &Batch, heads: Heads) {
-    for (s, cache) in caches.iter_mut().enumerate() {
-        let LayerCache { k, v } = &mut cache.layers[layer];
-        for row in batch.range(s) {
-            let kv = &qkv[row * heads.qkv_dim()..][heads.q_dim()..heads.qkv_dim()];
-            k.extend_from_slice(&kv[..heads.kv_dim()]);
-            v.extend_from_slice(&kv[heads.kv_dim()..]);
-        }
-    }
-}
-
-fn cached<'a>(cache: &'a LayerCache, batch: &Batch, s: usize, heads: Heads) -> Sequence<'a, f32> {
-    let stride = heads.kv_dim();
-    let own = Keys { k: &cache.k, v: &cache.v, stride, len: cache.k.len() / stride, row: 0 };
-    Sequence { queries: batch.range(s), prefix: None, own }
-}
-
 /// Logits, `(rows, vocab)`, of hidden states, `(rows, hidden)`.
-pub(crate) fn logits(base: &Base, hidden: &[f32], ws: &mut Workspace) -> Vec<f32> {
-    let (h, vocab) = (base.config().hidden, base.config().vocab);
-    let rows = hidden.len() / h;
-    let mut logits = ws.take(rows * vocab);
-    base.head_weight().forward(hidden, h, Out::Set, &mut logits);
+pub(crate) fn logits<B: Backend>(model: &Model<B>, hidden: &B::Buffer, pool: &mut Pool<B>) -> B::Buffer {
+    let (h, vocab) = (model.config.hidden, model.config.vocab);
+    let (mut logits, mut low) = (pool.take(hidden.len() / h * vocab), pool.take(0));
+    let head = Linear { w: model.head_weight(), bias: None, ins: h, outs: vocab };
+    model.on.linear(&head, None, hidden, Out::Set, &mut logits, &mut low);
     logits
+}
+
+/// Some rows of `hidden`, `(rows, hidden)`.
+pub(crate) fn rows<B: Backend>(model: &Model<B>, hidden: &B::Buffer, rows: &[usize], pool: &mut Pool<B>) -> B::Buffer {
+    let mut found = pool.take(rows.len() * model.config.hidden);
+    model.on.gather(hidden, model.config.hidden, rows, &mut found);
+    found
 }

@@ -6,9 +6,10 @@ mod session;
 
 pub use session::{STEP_SEQUENCES_MAX, Session, step};
 
-use crate::model::{Base, Batch, ModelAdapters, Workspace, resolve};
+use crate::backend::Backend;
+use crate::model::{Base, Batch, Model, ModelAdapters, Pool, Weights, resolve};
 use crate::{Adapter, LearnError};
-use cache::{KvCache, extend, logits};
+use cache::{KvCache, extend, logits, rows};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
@@ -42,9 +43,9 @@ pub struct Generated {
 }
 
 /// A prompt whose answer is not complete.
-struct Row {
+struct Row<B: Backend> {
     index: usize,
-    cache: KvCache,
+    cache: KvCache<B>,
     rng: ChaCha8Rng,
     last: u32,
 }
@@ -67,43 +68,50 @@ pub fn generate(
         return Ok(vec![Generated::default(); prompts.len()]);
     }
     // On a thread of the pool: from outside each of a step's few hundred products would wait for a pool thread to wake up.
-    rayon::scope(|_| answer_all(base, adapter, prompts, config, seed))
+    rayon::scope(|_| match &base.weights {
+        Weights::Host(model) => answer_all(model, adapter, prompts, config, seed),
+    })
 }
 
-fn answer_all(
-    base: &Base,
+fn answer_all<B: Backend>(
+    model: &Model<B>,
     adapter: Option<&Adapter>,
     prompts: &[Vec<u32>],
     config: &GenerateConfig,
     seed: [u8; 32],
 ) -> Result<Vec<Generated>, LearnError> {
-    let adapters = resolve(base.config(), adapter)?;
-    let mut ws = Workspace::new();
+    let adapters = resolve(model, adapter)?;
+    let mut pool = Pool::new(model.on.clone());
     let mut answers = vec![Generated::default(); prompts.len()];
     let mut rows = Vec::with_capacity(prompts.len());
     for chunk in chunks(prompts) {
         let first = rows.len();
-        rows.extend(chunk.clone().map(|i| start_row(base, config, i, &prompts[i], seed)));
-        let last_hidden = prefill(base, &adapters, &mut rows[first..], &prompts[chunk], &mut ws)?;
-        draw(base, config, &mut rows[first..], &last_hidden, &mut answers, &mut ws)?;
+        rows.extend(chunk.clone().map(|i| start_row(model, config, i, &prompts[i], seed)));
+        let last_hidden = prefill(model, &adapters, &mut rows[first..], &prompts[chunk], &mut pool)?;
+        draw(model, config, &mut rows[first..], last_hidden, &mut answers, &mut pool)?;
     }
     loop {
-        rows.retain(|row| goes_on(base, config, row, &answers[row.index]));
+        rows.retain(|row| goes_on(model, config, row, &answers[row.index]));
         if rows.is_empty() {
             return Ok(answers);
         }
         let tokens: Vec<[u32; 1]> = rows.iter().map(|row| [row.last]).collect();
-        let mut caches: Vec<&mut KvCache> = rows.iter_mut().map(|row| &mut row.cache).collect();
-        let hidden = extend(base, &adapters, &mut caches, &Batch::pack(&tokens), &mut ws)?;
-        draw(base, config, &mut rows, &hidden, &mut answers, &mut ws)?;
-        ws.give(hidden);
+        let mut caches: Vec<&mut KvCache<B>> = rows.iter_mut().map(|row| &mut row.cache).collect();
+        let hidden = extend(model, &adapters, &mut caches, &Batch::pack(&tokens), &mut pool)?;
+        draw(model, config, &mut rows, hidden, &mut answers, &mut pool)?;
     }
 }
 
-fn start_row(base: &Base, config: &GenerateConfig, index: usize, prompt: &[u32], seed: [u8; 32]) -> Row {
+fn start_row<B: Backend>(
+    model: &Model<B>,
+    config: &GenerateConfig,
+    index: usize,
+    prompt: &[u32],
+    seed: [u8; 32],
+) -> Row<B> {
     let mut rng = ChaCha8Rng::from_seed(seed);
     rng.set_stream(index as u64);
-    Row { index, cache: KvCache::new(base, prompt.len() + config.max_new_tokens), rng, last: 0 }
+    Row { index, cache: KvCache::new(model, prompt.len() + config.max_new_tokens), rng, last: 0 }
 }
 
 /// Ranges of prompts of at most [`PREFILL_TOKENS`] tokens together, at least one prompt each.
@@ -123,44 +131,48 @@ fn chunks(prompts: &[Vec<u32>]) -> Vec<std::ops::Range<usize>> {
 }
 
 /// The hidden state of each prompt's last token, `(rows, hidden)`.
-fn prefill(
-    base: &Base,
-    adapters: &ModelAdapters<'_>,
-    rows: &mut [Row],
+fn prefill<B: Backend>(
+    model: &Model<B>,
+    adapters: &ModelAdapters<'_, B>,
+    to: &mut [Row<B>],
     prompts: &[Vec<u32>],
-    ws: &mut Workspace,
-) -> Result<Vec<f32>, LearnError> {
+    pool: &mut Pool<B>,
+) -> Result<B::Buffer, LearnError> {
     if prompts.iter().any(Vec::is_empty) {
         return Err(LearnError::BadData { reason: "a prompt needs at least one token".into() });
     }
-    let context = base.config().context;
+    let context = model.config.context;
     if let Some(found) = prompts.iter().map(Vec::len).find(|&n| n >= context) {
         return Err(LearnError::TooLong { found: found + 1, context }); // + 1: an answer needs room for a token
     }
     let batch = Batch::pack(prompts);
-    let mut caches: Vec<&mut KvCache> = rows.iter_mut().map(|row| &mut row.cache).collect();
-    let hidden = extend(base, adapters, &mut caches, &batch, ws)?;
-    let h = base.config().hidden;
-    let ends = (0..batch.sequences()).map(|s| batch.range(s).end);
-    let last = ends.flat_map(|end| hidden[(end - 1) * h..end * h].iter().copied()).collect();
-    ws.give(hidden);
+    let mut caches: Vec<&mut KvCache<B>> = to.iter_mut().map(|row| &mut row.cache).collect();
+    let hidden = extend(model, adapters, &mut caches, &batch, pool)?;
+    let ends: Vec<usize> = (0..batch.sequences()).map(|s| batch.range(s).end - 1).collect();
+    let last = rows(model, &hidden, &ends, pool);
+    pool.give(hidden);
     Ok(last)
 }
 
 /// Draws the next token of each row from its hidden state.
-fn draw(
-    base: &Base,
+fn draw<B: Backend>(
+    model: &Model<B>,
     config: &GenerateConfig,
-    rows: &mut [Row],
-    hidden: &[f32],
+    rows: &mut [Row<B>],
+    hidden: B::Buffer,
     answers: &mut [Generated],
-    ws: &mut Workspace,
+    pool: &mut Pool<B>,
 ) -> Result<(), LearnError> {
-    let mut logits = logits(base, hidden, ws);
-    let each = rows.par_iter_mut().zip(logits.par_chunks_exact_mut(base.config().vocab));
+    let mut logits = logits(model, &hidden, pool);
+    let mut scratch = Vec::new();
+    let on_host = model.on.on_host(&mut logits, &mut scratch);
+    model.on.check()?;
+    let rngs: Vec<&mut ChaCha8Rng> = rows.iter_mut().map(|row| &mut row.rng).collect();
+    let each = rngs.into_par_iter().zip(on_host.par_chunks_exact_mut(model.config.vocab));
     let drawn: Vec<Option<(u32, f32)>> =
-        each.map(|(row, logits)| sample(logits, config.temperature, config.top_p, &mut row.rng)).collect();
-    ws.give(logits);
+        each.map(|(rng, logits)| sample(logits, config.temperature, config.top_p, rng)).collect();
+    pool.give(logits);
+    pool.give(hidden);
     for (row, drawn) in rows.iter_mut().zip(drawn) {
         let (token, logprob) =
             drawn.ok_or_else(|| LearnError::NonFinite { what: "the policy's output during generation".into() })?;
@@ -173,6 +185,6 @@ fn draw(
     Ok(())
 }
 
-fn goes_on(base: &Base, config: &GenerateConfig, row: &Row, answer: &Generated) -> bool {
-    !answer.ended && answer.tokens.len() < config.max_new_tokens && row.cache.len() < base.config().context
+fn goes_on<B: Backend>(model: &Model<B>, config: &GenerateConfig, row: &Row<B>, answer: &Generated) -> bool {
+    !answer.ended && answer.tokens.len() < config.max_new_tokens && row.cache.len() < model.config.context
 }

@@ -1,19 +1,20 @@
 //! Sequences with their own KV caches, for an engine that serves them token by token, many in one batch.
 
-use super::cache::{KvCache, extend, logits};
+use super::cache::{KvCache, extend, logits, rows};
+use crate::backend::Cpu;
 use crate::model::{Base, Batch, Workspace, resolve};
 use crate::{Adapter, LearnError};
 
 /// One sequence being generated. A clone continues from the same tokens by itself: several answers can share a prompt.
 #[derive(Debug, Clone)]
 pub struct Session {
-    cache: KvCache,
+    cache: KvCache<Cpu>,
 }
 
 impl Session {
     /// An empty sequence.
     pub fn new(base: &Base) -> Self {
-        Self { cache: KvCache::new(base, 0) }
+        Self { cache: KvCache::new(base.host(), 0) }
     }
 
     /// The number of tokens so far.
@@ -65,8 +66,9 @@ impl Session {
         ws: &mut Workspace,
     ) -> Result<Vec<f32>, LearnError> {
         let hidden = self.extend(base, adapter, tokens, ws)?;
-        let found = logits(base, &hidden[hidden.len() - base.config().hidden..], ws);
-        ws.give(hidden);
+        let last = rows(base.host(), &hidden, &[tokens.len() - 1], &mut ws.host);
+        let found = logits(base.host(), &last, &mut ws.host);
+        [hidden, last].into_iter().for_each(|b| ws.give(b));
         Ok(found)
     }
 
@@ -80,8 +82,8 @@ impl Session {
         if tokens.is_empty() {
             return Err(LearnError::BadData { reason: "a prompt needs at least one token".into() });
         }
-        let adapters = resolve(base.config(), adapter)?;
-        extend(base, &adapters, &mut [&mut self.cache], &Batch::pack(&[tokens]), ws)
+        let adapters = resolve(base.host(), adapter)?;
+        extend(base.host(), &adapters, &mut [&mut self.cache], &Batch::pack(&[tokens]), &mut ws.host)
     }
 }
 
@@ -97,11 +99,11 @@ pub fn step(
     tokens: &[u32],
     ws: &mut Workspace,
 ) -> Result<Vec<f32>, LearnError> {
-    let adapters = resolve(base.config(), adapter)?;
+    let adapters = resolve(base.host(), adapter)?;
     let tokens: Vec<[u32; 1]> = tokens.iter().map(|&token| [token]).collect();
-    let mut caches: Vec<&mut KvCache> = sessions.iter_mut().map(|s| &mut s.cache).collect();
-    let hidden = extend(base, &adapters, &mut caches, &Batch::pack(&tokens), ws)?;
-    let found = logits(base, &hidden, ws);
+    let mut caches: Vec<&mut KvCache<Cpu>> = sessions.iter_mut().map(|s| &mut s.cache).collect();
+    let hidden = extend(base.host(), &adapters, &mut caches, &Batch::pack(&tokens), &mut ws.host)?;
+    let found = logits(base.host(), &hidden, &mut ws.host);
     ws.give(hidden);
     Ok(found)
 }

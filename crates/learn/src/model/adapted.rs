@@ -1,6 +1,8 @@
 //! An adapter's parameters, found once per pass and laid out as the linears need them.
 
 use super::ModelConfig;
+use super::weights::Model;
+use crate::backend::Backend;
 use crate::kernels::linear::{Adapters, Part, PartGrads};
 use crate::lora::{a_name, b_name, linear_shape};
 use crate::{Adapter, LearnError, Params};
@@ -9,7 +11,7 @@ use std::collections::HashMap;
 
 /// The four matrices of a block.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Linear {
+pub(crate) enum Place {
     /// q, k and v.
     Qkv,
     /// The output projection of attention.
@@ -20,32 +22,32 @@ pub(crate) enum Linear {
     Down,
 }
 
-/// Which targets lie in each matrix, one below the other, by [`Linear`].
+/// Which targets lie in each matrix, one below the other, by [`Place`].
 const STACKED: [&[&str]; 4] = [&["q_proj", "k_proj", "v_proj"], &["o_proj"], &["gate_proj", "up_proj"], &["down_proj"]];
 
 /// The adapters of one block.
 #[derive(Debug)]
-pub(crate) struct LayerAdapters<'a> {
+pub(crate) struct LayerAdapters<'a, B: Backend> {
     layer: usize,
-    linears: [Option<Adapters<'a, f32>>; 4],
+    linears: [Option<B::Adapters<'a>>; 4],
     targets: [Vec<&'static str>; 4],
 }
 
 /// The adapters of every block; `None` where a block has none.
-pub(crate) type ModelAdapters<'a> = Vec<Option<LayerAdapters<'a>>>;
+pub(crate) type ModelAdapters<'a, B> = Vec<Option<LayerAdapters<'a, B>>>;
 
 /// Gradients by parameter name.
 pub(crate) type Slots<'a> = HashMap<&'a str, &'a mut [f32]>;
 
-impl<'a> LayerAdapters<'a> {
-    pub(crate) fn of(&self, linear: Linear) -> Option<&Adapters<'a, f32>> {
-        self.linears[linear as usize].as_ref()
+impl<'a, B: Backend> LayerAdapters<'a, B> {
+    pub(crate) fn of(&self, at: Place) -> Option<&B::Adapters<'a>> {
+        self.linears[at as usize].as_ref()
     }
 
     /// The gradients of one linear's adapters, taken out of `slots`.
-    pub(crate) fn grads<'g>(&self, linear: Linear, slots: &mut Slots<'g>) -> Vec<PartGrads<'g, f32>> {
+    pub(crate) fn grads<'g>(&self, at: Place, slots: &mut Slots<'g>) -> Vec<PartGrads<'g, f32>> {
         let mut take = |name: String| slots.remove(name.as_str()).unwrap_or_else(|| panic!("no gradient for {name}"));
-        let targets = &self.targets[linear as usize];
+        let targets = &self.targets[at as usize];
         targets.iter().map(|t| PartGrads { da: take(a_name(self.layer, t)), db: take(b_name(self.layer, t)) }).collect()
     }
 }
@@ -54,16 +56,21 @@ impl<'a> LayerAdapters<'a> {
 ///
 /// # Errors
 /// When the adapter was made for a model of another shape.
-pub(crate) fn resolve<'a>(config: &ModelConfig, adapter: Option<&'a Adapter>) -> Result<ModelAdapters<'a>, LearnError> {
-    let Some(adapter) = adapter else { return Ok((0..config.layers).map(|_| None).collect()) };
-    (0..config.layers).map(|layer| resolve_layer(config, adapter, layer)).collect()
+pub(crate) fn resolve<'a, B: Backend>(
+    model: &Model<B>,
+    adapter: Option<&'a Adapter>,
+) -> Result<ModelAdapters<'a, B>, LearnError> {
+    let layers = model.config.layers;
+    let Some(adapter) = adapter else { return Ok((0..layers).map(|_| None).collect()) };
+    (0..layers).map(|layer| resolve_layer(model, adapter, layer)).collect()
 }
 
-fn resolve_layer<'a>(
-    config: &ModelConfig,
+fn resolve_layer<'a, B: Backend>(
+    model: &Model<B>,
     adapter: &'a Adapter,
     layer: usize,
-) -> Result<Option<LayerAdapters<'a>>, LearnError> {
+) -> Result<Option<LayerAdapters<'a, B>>, LearnError> {
+    let config: &ModelConfig = &model.config;
     let mut found = LayerAdapters { layer, linears: Default::default(), targets: Default::default() };
     let r = adapter.config.r;
     for (group, targets) in STACKED.iter().enumerate() {
@@ -81,7 +88,8 @@ fn resolve_layer<'a>(
         }
         if let Some(first) = all_a.first() {
             let a = if all_a.len() == 1 { Cow::Borrowed(*first) } else { Cow::Owned(all_a.concat()) };
-            found.linears[group] = Some(Adapters { a, parts, r, scale: adapter.config.scale() });
+            let adapters = Adapters { a, parts, r, scale: adapter.config.scale() };
+            found.linears[group] = Some(model.on.adapters(adapters));
         }
     }
     Ok(found.linears.iter().any(Option::is_some).then_some(found))

@@ -20,4 +20,5 @@ pub use workspace::Workspace;
 pub(crate) use adapted::{ModelAdapters, resolve};
 pub(crate) use block::Block;
 pub(crate) use pass::{check, embed};
-pub(crate) use weights::{WeightFiles, to_f32};
+pub(crate) use weights::{Model, WeightFiles, Weights, to_f32};
+pub(crate) use workspace::Pool;

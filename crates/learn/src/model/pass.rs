@@ -2,10 +2,10 @@
 
 use super::adapted::{ModelAdapters, resolve};
 use super::block::Block;
-use super::workspace::{Saved, Trace};
-use super::{Base, Batch, Dropout, Workspace};
-use crate::kernels::attention;
-use crate::kernels::norm;
+use super::weights::{Model, Weights};
+use super::workspace::{Pool, Saved, Trace};
+use super::{Base, Batch, Dropout, ModelConfig, Workspace};
+use crate::backend::{Backend, Lay, Values};
 use crate::{Adapter, LearnError, Params};
 
 /// What a forward pass keeps for [`backward`].
@@ -58,40 +58,53 @@ pub fn forward_with(
     how: How<'_>,
     ws: &mut Workspace,
 ) -> Result<Vec<f32>, LearnError> {
-    check(base, batch)?;
-    let How { keep, dropout, from } = how;
-    let adapters = resolve(&base.config, adapter)?;
-    let positions = batch.positions();
-    let first = if keep == Keep::Nothing { base.config.layers } else { first_adapted(&adapters) };
-    if keep != Keep::Nothing {
-        ws.forget();
+    check(base.config(), batch)?;
+    match &base.weights {
+        Weights::Host(model) => run(model, adapter, batch, how, &mut ws.host),
     }
-    let mut blocks = Vec::with_capacity(base.config.layers - first);
+}
+
+fn run<B: Backend>(
+    model: &Model<B>,
+    adapter: Option<&Adapter>,
+    batch: &Batch,
+    how: How<'_>,
+    pool: &mut Pool<B>,
+) -> Result<B::Buffer, LearnError> {
+    let How { keep, dropout, from } = how;
+    let adapters = resolve(model, adapter)?;
+    let positions = batch.positions();
+    let layout = model.on.layout(Lay { packing: batch.packing(), positions: &positions });
+    let first = if keep == Keep::Nothing { model.config.layers } else { first_adapted(&adapters) };
+    if keep != Keep::Nothing {
+        pool.forget();
+    }
+    let mut blocks = Vec::with_capacity(model.config.layers - first);
     let (begin, mut x) = match from {
-        None => (0, embed(base, &batch.tokens, ws)),
+        None => (0, embed(model, &batch.tokens, pool)),
         Some((block, into)) => {
             assert!(block <= first_adapted(&adapters), "an adapter lies below block {block}, where the pass begins");
-            let mut x = ws.take(into.len());
-            x.copy_from_slice(into);
+            let mut x = pool.take(into.len());
+            model.on.upload(into, &mut x);
             (block, x)
         }
     };
     for (index, adapters) in adapters.iter().enumerate().skip(begin) {
-        let block = Block::new(base, index, adapters.as_ref()).dropping(dropout.as_ref(), index);
-        let (y, acts) = block.forward(x, &positions, attend(base, index, batch), ws);
+        let block = Block::new(model, index, adapters.as_ref()).dropping(dropout.as_ref(), index);
+        let (y, acts) = block.forward(x, &layout, attend(model, index, &layout), pool);
         x = y;
         match keep {
             Keep::Activations if index >= first => blocks.push(Saved::All(Box::new(acts))),
-            Keep::Recompute if index >= first => blocks.push(Saved::Input(acts.keep_input(ws))),
-            _ => acts.give_back(ws),
+            Keep::Recompute if index >= first => blocks.push(Saved::Input(acts.keep_input(pool))),
+            _ => acts.give_back(pool),
         }
     }
-    let mut hidden = ws.take(x.len());
-    norm::forward(&x, &base.final_norm, base.config.norm_eps, &mut hidden);
+    let mut hidden = pool.take(x.len());
+    model.on.norm(&x, &model.final_norm, model.config.norm_eps, &mut hidden);
     if keep == Keep::Nothing {
-        ws.give(x);
+        pool.give(x);
     } else {
-        ws.trace = Some(Trace { batch: batch.clone(), first, blocks, last: x, dropout });
+        pool.trace = Some(Trace { batch: batch.clone(), first, blocks, last: x, dropout });
     }
     Ok(hidden)
 }
@@ -101,15 +114,22 @@ pub fn forward_with(
 /// # Errors
 /// As [`forward`].
 pub fn trunk(base: &Base, batch: &Batch, block: usize, ws: &mut Workspace) -> Result<Vec<f32>, LearnError> {
-    check(base, batch)?;
+    check(base.config(), batch)?;
+    match &base.weights {
+        Weights::Host(model) => Ok(run_trunk(model, batch, block, &mut ws.host)),
+    }
+}
+
+fn run_trunk<B: Backend>(model: &Model<B>, batch: &Batch, block: usize, pool: &mut Pool<B>) -> B::Buffer {
     let positions = batch.positions();
-    let mut x = embed(base, &batch.tokens, ws);
+    let layout = model.on.layout(Lay { packing: batch.packing(), positions: &positions });
+    let mut x = embed(model, &batch.tokens, pool);
     for index in 0..block {
-        let (y, acts) = Block::new(base, index, None).forward(x, &positions, attend(base, index, batch), ws);
-        acts.give_back(ws);
+        let (y, acts) = Block::new(model, index, None).forward(x, &layout, attend(model, index, &layout), pool);
+        acts.give_back(pool);
         x = y;
     }
-    Ok(x)
+    x
 }
 
 /// Adds the gradients of the adapter's matrices to `grads`, from `d_hidden`, `(tokens, hidden)`, the gradient of what
@@ -128,49 +148,63 @@ pub fn backward(
     d_hidden: &[f32],
     grads: &mut Params,
 ) -> Result<(), LearnError> {
-    let adapters = resolve(&base.config, Some(adapter))?;
-    let trace = ws.trace.take().expect("backward needs a forward pass that kept something");
+    match &base.weights {
+        Weights::Host(model) => run_backward(model, adapter, batch, &mut ws.host, d_hidden, grads),
+    }
+}
+
+fn run_backward<B: Backend>(
+    model: &Model<B>,
+    adapter: &Adapter,
+    batch: &Batch,
+    pool: &mut Pool<B>,
+    d_hidden: &[f32],
+    grads: &mut Params,
+) -> Result<(), LearnError> {
+    let adapters = resolve(model, Some(adapter))?;
+    let trace = pool.trace.take().expect("backward needs a forward pass that kept something");
     assert_eq!(&trace.batch, batch, "backward over another batch than the kept forward pass");
     let positions = batch.positions();
+    let layout = model.on.layout(Lay { packing: batch.packing(), positions: &positions });
     let mut slots = grads.iter_mut().map(|p| (p.name.as_str(), p.data.as_mut_slice())).collect();
-    let mut dx = ws.take(d_hidden.len());
-    dx.fill(0.0);
-    norm::backward(&trace.last, &base.final_norm, base.config.norm_eps, d_hidden, &mut dx);
-    ws.give(trace.last);
+    let (mut d_last, mut dx) = (pool.take(d_hidden.len()), pool.take(d_hidden.len()));
+    model.on.upload(d_hidden, &mut d_last);
+    model.on.zero(&mut dx);
+    model.on.norm_backward(&trace.last, &model.final_norm, model.config.norm_eps, &d_last, &mut dx);
+    pool.give(trace.last);
+    pool.give(d_last);
     for (offset, saved) in trace.blocks.into_iter().enumerate().rev() {
         let index = trace.first + offset;
-        let block = Block::new(base, index, adapters[index].as_ref()).dropping(trace.dropout.as_ref(), index);
+        let block = Block::new(model, index, adapters[index].as_ref()).dropping(trace.dropout.as_ref(), index);
         let acts = match saved {
             Saved::All(acts) => *acts,
-            Saved::Input(x) => block.recompute(x, &positions, attend(base, index, batch), ws),
+            Saved::Input(x) => block.recompute(x, &layout, attend(model, index, &layout), pool),
         };
-        block.backward(acts, (batch.packing(), &positions), &mut dx, offset > 0, &mut slots, ws);
+        block.backward(acts, &layout, &mut dx, offset > 0, &mut slots, pool);
     }
-    ws.give(dx);
-    Ok(())
+    pool.give(dx);
+    model.on.check()
 }
 
 /// Causal attention of each sequence to itself, and to what it continues.
-fn attend<'a>(base: &'a Base, layer: usize, batch: &'a Batch) -> impl FnOnce(&[f32], &mut [f32], &mut [f32]) + 'a {
-    let heads = base.config.attention_heads(layer);
-    move |qkv, o, l| {
-        attention::forward(heads, qkv, heads.qkv_dim(), &attention::packed(qkv, batch.packing(), heads), o, l);
-    }
+fn attend<'a, B: Backend>(
+    model: &'a Model<B>,
+    layer: usize,
+    layout: &'a B::Layout<'_>,
+) -> impl FnOnce(&B::Buffer, &mut B::Buffer, &mut B::Buffer) + 'a {
+    move |qkv, o, l| model.on.attention(model.config.attention_heads(layer), qkv, layout, o, l)
 }
 
 /// The embedding's rows of the tokens, `(tokens, hidden)`.
-pub(crate) fn embed(base: &Base, tokens: &[u32], ws: &mut Workspace) -> Vec<f32> {
-    let h = base.config.hidden;
-    let mut x = ws.take(tokens.len() * h);
-    for (row, &token) in x.chunks_exact_mut(h).zip(tokens) {
-        row.copy_from_slice(&base.embedding.slice(token as usize * h, h));
-    }
+pub(crate) fn embed<B: Backend>(model: &Model<B>, tokens: &[u32], pool: &mut Pool<B>) -> B::Buffer {
+    let mut x = pool.take(tokens.len() * model.config.hidden);
+    model.on.embed(&model.embedding, model.config.hidden, tokens, &mut x);
     x
 }
 
 /// Tokens are in the vocabulary and sequences within the context.
-pub(crate) fn check(base: &Base, batch: &Batch) -> Result<(), LearnError> {
-    let (vocab, context) = (base.config.vocab, base.config.context);
+pub(crate) fn check(config: &ModelConfig, batch: &Batch) -> Result<(), LearnError> {
+    let (vocab, context) = (config.vocab, config.context);
     if let Some(&token) = batch.tokens.iter().find(|&&t| t as usize >= vocab) {
         return Err(LearnError::TokenOutOfRange { token, vocab });
     }
@@ -180,6 +214,6 @@ pub(crate) fn check(base: &Base, batch: &Batch) -> Result<(), LearnError> {
     }
 }
 
-fn first_adapted(adapters: &ModelAdapters<'_>) -> usize {
+fn first_adapted<B: Backend>(adapters: &ModelAdapters<'_, B>) -> usize {
     adapters.iter().position(Option::is_some).unwrap_or(adapters.len())
 }

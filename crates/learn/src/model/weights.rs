@@ -2,6 +2,7 @@
 
 use super::ModelConfig;
 use crate::LearnError;
+use crate::backend::{Backend, Cpu};
 use crate::kernels::rope::RopeTable;
 use crate::kernels::stored::{Format, Stored, checksum};
 use memmap2::Mmap;
@@ -15,33 +16,54 @@ use std::path::{Path, PathBuf};
 
 /// The weights of one block. Projections that share an input lie in one matrix, so that one product serves them.
 #[derive(Debug)]
-pub(crate) struct Layer {
+pub(crate) struct Layer<B: Backend> {
     /// RMSNorm before attention, `(hidden,)`.
-    pub(crate) attention_norm: Vec<f32>,
+    pub(crate) attention_norm: B::Buffer,
     /// q, k, v one below the other, `(q_dim + 2 kv_dim, hidden)`.
-    pub(crate) qkv: Stored,
+    pub(crate) qkv: B::Matrix,
     /// Their biases (Qwen2), `(q_dim + 2 kv_dim,)`.
-    pub(crate) qkv_bias: Option<Vec<f32>>,
+    pub(crate) qkv_bias: Option<B::Buffer>,
     /// Output projection, `(hidden, q_dim)`.
-    pub(crate) o: Stored,
+    pub(crate) o: B::Matrix,
     /// RMSNorm before the feed-forward layer, `(hidden,)`.
-    pub(crate) ffn_norm: Vec<f32>,
+    pub(crate) ffn_norm: B::Buffer,
     /// Gate and up one below the other, `(2 ffn, hidden)`.
-    pub(crate) gate_up: Stored,
+    pub(crate) gate_up: B::Matrix,
     /// `(hidden, ffn)`.
-    pub(crate) down: Stored,
+    pub(crate) down: B::Matrix,
+}
+
+/// A model's frozen weights on one device.
+#[derive(Debug)]
+pub(crate) struct Model<B: Backend> {
+    pub(crate) on: B,
+    pub(crate) config: ModelConfig,
+    pub(crate) embedding: B::Matrix,
+    pub(crate) layers: Vec<Layer<B>>,
+    pub(crate) final_norm: B::Buffer,
+    /// `None` when the head is tied to the embedding.
+    pub(crate) head: Option<B::Matrix>,
+    pub(crate) rope: B::Rope,
+}
+
+impl<B: Backend> Model<B> {
+    /// The output head's weight, `(vocab, hidden)`.
+    pub(crate) fn head_weight(&self) -> &B::Matrix {
+        self.head.as_ref().unwrap_or(&self.embedding)
+    }
+}
+
+/// Where the weights are.
+#[derive(Debug)]
+pub(crate) enum Weights {
+    /// In this machine's memory.
+    Host(Model<Cpu>),
 }
 
 /// A frozen base model. Shared by reference or in an `Arc`: every role (policy, reference, value, reward) uses this one copy.
 #[derive(Debug)]
 pub struct Base {
-    pub(crate) config: ModelConfig,
-    pub(crate) embedding: Stored,
-    pub(crate) layers: Vec<Layer>,
-    pub(crate) final_norm: Vec<f32>,
-    /// `None` when the head is tied to the embedding.
-    pub(crate) head: Option<Stored>,
-    pub(crate) rope: RopeTable<f32>,
+    pub(crate) weights: Weights,
 }
 
 impl Base {
@@ -86,18 +108,22 @@ impl Base {
 
     /// The model's shape.
     pub fn config(&self) -> &ModelConfig {
-        &self.config
+        match &self.weights {
+            Weights::Host(model) => &model.config,
+        }
     }
 
-    /// The output head's weight, `(vocab, hidden)`.
-    pub(crate) fn head_weight(&self) -> &Stored {
-        self.head.as_ref().unwrap_or(&self.embedding)
+    /// The weights, if they are in this machine's memory.
+    pub(crate) fn host(&self) -> &Model<Cpu> {
+        match &self.weights {
+            Weights::Host(model) => model,
+        }
     }
 
     /// A number for each tensor that changes with any of its values.
     pub(crate) fn checksums(&self) -> Vec<u64> {
-        let Self { config: _, embedding, layers, final_norm, head, rope: _ } = self;
-        let of_layer = |l: &'_ Layer| {
+        let Model { on: _, config: _, embedding, layers, final_norm, head, rope: _ } = self.host();
+        let of_layer = |l: &'_ Layer<Cpu>| {
             let Layer { attention_norm, qkv, qkv_bias, o, ffn_norm, gate_up, down } = l;
             let bias: &[f32] = qkv_bias.as_deref().unwrap_or_default();
             let plain = [attention_norm, bias, ffn_norm].map(checksum);
@@ -113,7 +139,8 @@ impl Base {
         let layers = (0..config.layers)
             .map(|i| Layer::load(&config, format, &|name, shape| load(&format!("model.layers.{i}.{name}"), shape)))
             .collect::<Result<Vec<_>, _>>()?;
-        Ok(Self {
+        let model = Model {
+            on: Cpu,
             embedding: Stored::new(load("model.embed_tokens.weight", &[v, h])?, h, format),
             layers,
             final_norm: load("model.norm.weight", &[h])?,
@@ -124,13 +151,14 @@ impl Base {
             },
             rope: RopeTable::new(&config.rope_frequencies(), config.context),
             config,
-        })
+        };
+        Ok(Self { weights: Weights::Host(model) })
     }
 }
 
 type Load<'a> = dyn Fn(&str, &[usize]) -> Result<Vec<f32>, LearnError> + 'a;
 
-impl Layer {
+impl Layer<Cpu> {
     fn load(c: &ModelConfig, format: Format, load: &Load<'_>) -> Result<Self, LearnError> {
         let (h, q, kv) = (c.hidden, c.q_dim(), c.kv_dim());
         let stack = |parts: &[(&str, Vec<usize>)]| -> Result<Vec<f32>, LearnError> {

@@ -2,67 +2,68 @@
 
 use super::block::Acts;
 use super::{Batch, Dropout};
+use crate::backend::{Backend, Cpu, Values};
 
 /// What a kept forward pass leaves for its backward pass.
 #[derive(Debug)]
-pub(crate) struct Trace {
+pub(crate) struct Trace<B: Backend> {
     /// To recognise the batch.
     pub(crate) batch: Batch,
     /// The first block that was kept.
     pub(crate) first: usize,
     /// For each block from `first`: its input, or all that it computed.
-    pub(crate) blocks: Vec<Saved>,
+    pub(crate) blocks: Vec<Saved<B>>,
     /// The input of the final norm, `(tokens, hidden)`.
-    pub(crate) last: Vec<f32>,
+    pub(crate) last: B::Buffer,
     /// What the pass dropped.
     pub(crate) dropout: Option<Dropout>,
 }
 
 /// What is kept of one block.
 #[derive(Debug)]
-pub(crate) enum Saved {
+pub(crate) enum Saved<B: Backend> {
     /// Its input, `(tokens, hidden)`.
-    Input(Vec<f32>),
+    Input(B::Buffer),
     /// Everything that backward needs.
-    All(Box<Acts>),
+    All(Box<Acts<B>>),
 }
 
-/// Reusable buffers, and what the last kept forward pass left for [`super::backward`].
-#[derive(Debug, Default)]
-pub struct Workspace {
-    free: Vec<Vec<f32>>,
-    pub(crate) trace: Option<Trace>,
+/// The reusable buffers of one device.
+#[derive(Debug)]
+pub(crate) struct Pool<B: Backend> {
+    on: B,
+    free: Vec<B::Buffer>,
+    pub(crate) trace: Option<Trace<B>>,
 }
 
-impl Workspace {
-    /// No buffers yet; they come with use.
-    pub fn new() -> Self {
-        Self::default()
+impl<B: Backend> Pool<B> {
+    pub(crate) fn new(on: B) -> Self {
+        Self { on, free: Vec::new(), trace: None }
     }
 
     /// A buffer of `len` values, whatever they are.
-    pub(crate) fn take(&mut self, len: usize) -> Vec<f32> {
+    pub(crate) fn take(&mut self, len: usize) -> B::Buffer {
         if len == 0 {
-            return Vec::new();
+            return self.on.buffer(0);
         }
         let fits = (0..self.free.len()).filter(|&i| self.free[i].capacity() >= len);
         match fits.min_by_key(|&i| self.free[i].capacity()) {
             Some(i) => {
                 let mut buffer = self.free.swap_remove(i);
-                buffer.resize(len, 0.0);
+                buffer.set_len(len);
                 buffer
             }
             None => {
                 // A larger batch than before: the largest buffer that does not fit makes room for the new one.
                 let largest = (0..self.free.len()).max_by_key(|&i| self.free[i].capacity());
                 largest.into_iter().for_each(|i| drop(self.free.swap_remove(i)));
-                vec![0.0; len]
+                self.on.buffer(len)
             }
         }
     }
 
-    /// Gives a buffer back, for the next one who needs it.
-    pub fn give(&mut self, buffer: Vec<f32>) {
+    /// Takes a buffer back, for the next one who needs it.
+    pub(crate) fn give(&mut self, buffer: B::Buffer) {
         if buffer.capacity() > 0 {
             self.free.push(buffer);
         }
@@ -78,5 +79,29 @@ impl Workspace {
                 Saved::All(acts) => acts.give_back(self),
             }
         }
+    }
+}
+
+/// Reusable buffers, and what the last kept forward pass left for [`super::backward`].
+#[derive(Debug)]
+pub struct Workspace {
+    pub(crate) host: Pool<Cpu>,
+}
+
+impl Default for Workspace {
+    fn default() -> Self {
+        Self { host: Pool::new(Cpu) }
+    }
+}
+
+impl Workspace {
+    /// No buffers yet; they come with use.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Gives a buffer back, for the next one who needs it.
+    pub fn give(&mut self, buffer: Vec<f32>) {
+        self.host.give(buffer);
     }
 }

@@ -1,0 +1,240 @@
+//! The ops on this machine's threads: each hands its slices to the kernel of that name.
+
+use super::{Attended, Backend, Lay, Linear, Values};
+use crate::LearnError;
+use crate::kernels::attention::{self, Heads, Kept, Keys, Packing, Sequence};
+use crate::kernels::linear::{self, Adapters, Frozen, PartGrads};
+use crate::kernels::matmul::{Mat, Out};
+use crate::kernels::rope::RopeTable;
+use crate::kernels::stored::Stored;
+use crate::kernels::{norm, swiglu};
+use crate::model::{Dropout, Pool};
+
+/// This machine.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Cpu;
+
+impl Values for Vec<f32> {
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn capacity(&self) -> usize {
+        self.capacity()
+    }
+
+    fn set_len(&mut self, len: usize) {
+        self.resize(len, 0.0);
+    }
+}
+
+/// The keys (after rotation) and values of one sequence, by block, each `(tokens, kv_dim)`.
+#[derive(Debug, Clone)]
+pub(crate) struct CpuCache {
+    layers: Vec<LayerCache>,
+}
+
+#[derive(Debug, Clone)]
+struct LayerCache {
+    k: Vec<f32>,
+    v: Vec<f32>,
+}
+
+impl CpuCache {
+    /// The memory in use.
+    pub(crate) fn bytes(&self) -> usize {
+        self.layers.iter().map(|l| (l.k.len() + l.v.len()) * size_of::<f32>()).sum()
+    }
+
+    /// A copy of the first `tokens` of its `of` tokens.
+    pub(crate) fn prefix(&self, tokens: usize, of: usize) -> Self {
+        let first = |all: &[f32]| all[..all.len() / of.max(1) * tokens].to_vec();
+        Self { layers: self.layers.iter().map(|l| LayerCache { k: first(&l.k), v: first(&l.v) }).collect() }
+    }
+}
+
+fn frozen<'a>(f: &Linear<'a, Cpu>) -> Frozen<'a, f32, Stored> {
+    Frozen { w: f.w, bias: f.bias.map(Vec::as_slice), ins: f.ins, outs: f.outs }
+}
+
+impl Backend for Cpu {
+    type Buffer = Vec<f32>;
+    type Matrix = Stored;
+    type Rope = RopeTable<f32>;
+    type Layout<'a> = Lay<'a>;
+    type Adapters<'a> = Adapters<'a, f32>;
+    type Cache = CpuCache;
+
+    fn check(&self) -> Result<(), LearnError> {
+        Ok(())
+    }
+
+    fn buffer(&self, len: usize) -> Vec<f32> {
+        vec![0.0; len]
+    }
+
+    fn layout<'a>(&self, lay: Lay<'a>) -> Lay<'a> {
+        lay
+    }
+
+    fn adapters<'a>(&self, host: Adapters<'a, f32>) -> Adapters<'a, f32> {
+        host
+    }
+
+    fn low_dim(adapters: &Adapters<'_, f32>) -> usize {
+        adapters.low_dim()
+    }
+
+    fn upload(&self, from: &[f32], to: &mut Vec<f32>) {
+        to.copy_from_slice(from);
+    }
+
+    fn on_host<'a>(&self, buffer: &'a mut Vec<f32>, _scratch: &'a mut Vec<f32>) -> &'a mut [f32] {
+        buffer
+    }
+
+    fn copy(&self, from: &Vec<f32>, to: &mut Vec<f32>) {
+        to.copy_from_slice(from);
+    }
+
+    fn zero(&self, x: &mut Vec<f32>) {
+        x.fill(0.0);
+    }
+
+    fn add(&self, x: &Vec<f32>, y: &mut Vec<f32>) {
+        y.iter_mut().zip(x).for_each(|(y, x)| *y += x);
+    }
+
+    fn gather(&self, x: &Vec<f32>, width: usize, rows: &[usize], y: &mut Vec<f32>) {
+        y.chunks_exact_mut(width).zip(rows).for_each(|(y, &row)| y.copy_from_slice(&x[row * width..][..width]));
+    }
+
+    fn embed(&self, matrix: &Stored, width: usize, tokens: &[u32], x: &mut Vec<f32>) {
+        for (row, &token) in x.chunks_exact_mut(width).zip(tokens) {
+            row.copy_from_slice(&matrix.slice(token as usize * width, width));
+        }
+    }
+
+    fn norm(&self, x: &Vec<f32>, w: &Vec<f32>, eps: f32, y: &mut Vec<f32>) {
+        norm::forward(x, w, eps, y);
+    }
+
+    fn norm_backward(&self, x: &Vec<f32>, w: &Vec<f32>, eps: f32, dy: &Vec<f32>, dx: &mut Vec<f32>) {
+        norm::backward(x, w, eps, dy, dx);
+    }
+
+    fn rope(&self, table: &RopeTable<f32>, qkv: &mut Vec<f32>, heads: Heads, layout: &Lay<'_>) {
+        table.forward(qkv, heads.qkv_dim(), heads.heads + heads.kv_heads, layout.positions);
+    }
+
+    fn rope_backward(&self, table: &RopeTable<f32>, dqkv: &mut Vec<f32>, heads: Heads, layout: &Lay<'_>) {
+        table.backward(dqkv, heads.qkv_dim(), heads.heads + heads.kv_heads, layout.positions);
+    }
+
+    fn swiglu(&self, gate_up: &Vec<f32>, ffn: usize, h: &mut Vec<f32>) {
+        swiglu::forward(gate_up, ffn, h);
+    }
+
+    fn swiglu_backward(&self, gate_up: &mut Vec<f32>, ffn: usize, dh: &Vec<f32>) {
+        swiglu::backward(gate_up, ffn, dh);
+    }
+
+    fn dropout(&self, dropout: &Dropout, layer: usize, place: usize, x: &mut Vec<f32>) {
+        dropout.apply(layer, place, x);
+    }
+
+    fn linear(
+        &self,
+        f: &Linear<'_, Self>,
+        adapters: Option<&Adapters<'_, f32>>,
+        x: &Vec<f32>,
+        out: Out,
+        y: &mut Vec<f32>,
+        low: &mut Vec<f32>,
+    ) {
+        linear::forward(&frozen(f), adapters, x, out, y, low);
+    }
+
+    fn linear_low(&self, ins: usize, adapters: &Adapters<'_, f32>, x: &Vec<f32>, low: &mut Vec<f32>) {
+        linear::forward_low(ins, adapters, Mat::new(x, x.len() / ins, ins), low);
+    }
+
+    fn adapters_backward(
+        &self,
+        f: &Linear<'_, Self>,
+        adapters: &Adapters<'_, f32>,
+        (x, low): (&Vec<f32>, &Vec<f32>),
+        dy: &Vec<f32>,
+        d_low: &mut Vec<f32>,
+        grads: &mut [PartGrads<'_, f32>],
+    ) {
+        linear::backward_adapters(&frozen(f), adapters, (x, low), dy, d_low, grads);
+    }
+
+    fn linear_backward(
+        &self,
+        f: &Linear<'_, Self>,
+        adapters: Option<&Adapters<'_, f32>>,
+        d_low: &Vec<f32>,
+        dy: &Vec<f32>,
+        dx: &mut Vec<f32>,
+    ) {
+        linear::backward_input(&frozen(f), adapters, d_low, dy, dx);
+    }
+
+    fn attention(&self, heads: Heads, qkv: &Vec<f32>, layout: &Lay<'_>, o: &mut Vec<f32>, l: &mut Vec<f32>) {
+        attention::forward(heads, qkv, heads.qkv_dim(), &attention::packed(qkv, layout.packing, heads), o, l);
+    }
+
+    fn attention_backward(
+        &self,
+        heads: Heads,
+        kept: &Attended<'_, Self>,
+        layout: &Lay<'_>,
+        d_o: &Vec<f32>,
+        dqkv: &mut Vec<f32>,
+        pool: &mut Pool<Self>,
+    ) {
+        let mut per_head = pool.take(2 * kept.o.len());
+        let kept = Kept { qkv: kept.qkv, o: kept.o, l: kept.l, packing: layout.packing };
+        attention::backward(heads, &kept, d_o, dqkv, &mut per_head);
+        pool.give(per_head);
+    }
+
+    fn cache(&self, layers: usize, kv_dim: usize, tokens: usize) -> CpuCache {
+        let room = || Vec::with_capacity(tokens * kv_dim);
+        CpuCache { layers: (0..layers).map(|_| LayerCache { k: room(), v: room() }).collect() }
+    }
+
+    fn attention_cached(
+        &self,
+        heads: Heads,
+        layer: usize,
+        qkv: &Vec<f32>,
+        layout: &Lay<'_>,
+        caches: &mut [&mut CpuCache],
+        (o, l): (&mut Vec<f32>, &mut Vec<f32>),
+    ) {
+        append(caches, layer, qkv, layout.packing, heads);
+        let sequences: Vec<_> =
+            (0..caches.len()).map(|s| cached(&caches[s].layers[layer], layout.packing, s, heads)).collect();
+        attention::forward(heads, qkv, heads.qkv_dim(), &sequences, o, l);
+    }
+}
+
+fn append(caches: &mut [&mut CpuCache], layer: usize, qkv: &[f32], packing: Packing<'_>, heads: Heads) {
+    for (s, cache) in caches.iter_mut().enumerate() {
+        let LayerCache { k, v } = &mut cache.layers[layer];
+        for row in packing.starts[s]..packing.starts[s + 1] {
+            let kv = &qkv[row * heads.qkv_dim()..][heads.q_dim()..heads.qkv_dim()];
+            k.extend_from_slice(&kv[..heads.kv_dim()]);
+            v.extend_from_slice(&kv[heads.kv_dim()..]);
+        }
+    }
+}
+
+fn cached<'a>(cache: &'a LayerCache, packing: Packing<'_>, s: usize, heads: Heads) -> Sequence<'a, f32> {
+    let stride = heads.kv_dim();
+    let own = Keys { k: &cache.k, v: &cache.v, stride, len: cache.k.len() / stride, row: 0 };
+    Sequence { queries: packing.starts[s]..packing.starts[s + 1], prefix: None, own }
+}
