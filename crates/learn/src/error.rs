@@ -98,6 +98,14 @@ pub enum LearnError {
         /// What differs.
         reason: String,
     },
+    /// A device (a GPU) is not there, or failed.
+    #[error("{device}: {reason}; what was done before is kept: try again, or go on with --device cpu")]
+    Device {
+        /// What it calls itself.
+        device: String,
+        /// What it said.
+        reason: String,
+    },
     /// A setting is out of its range.
     #[error("setting {name}: {reason}")]
     BadConfig {

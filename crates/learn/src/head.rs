@@ -61,7 +61,15 @@ pub fn selected_logprobs_with_slope(
 /// `x` is `(rows, hidden)`, `slope` likewise and zero.
 fn select(base: &Base, x: &[f32], targets: &[u32], temperature: f32, slope: Option<&mut [f32]>) -> SelectedLogprobs {
     match &base.weights {
-        Weights::Host(model) => pass(&vocabulary(model), model.config.hidden, x, targets, temperature, slope),
+        Weights::Host(model) => finish(&pass(&vocabulary(model), model.config.hidden, x, targets, temperature, slope)),
+        #[cfg(feature = "cuda")]
+        Weights::Cuda(model, _) => {
+            assert_eq!(x.len(), targets.len() * model.config.hidden, "as many targets as rows");
+            let state = crate::backend::cuda::selected(model, x, targets, temperature, slope);
+            let running =
+                |[top, sum, weighted, target, rescale]: [f32; 5]| Running { top, sum, weighted, target, rescale };
+            finish(&state.into_iter().map(running).collect::<Vec<_>>())
+        }
     }
 }
 
@@ -151,7 +159,7 @@ fn pass<T: Real + Into<f64>>(
     targets: &[u32],
     temperature: T,
     mut slope: Option<&mut [T]>,
-) -> SelectedLogprobs {
+) -> Vec<Running<T>> {
     let (rows, vocab) = (targets.len(), vocabulary.tokens);
     assert_eq!(x.len(), rows * h, "as many targets as rows");
     assert!(targets.iter().all(|&t| (t as usize) < vocab), "targets are within the vocabulary");
@@ -179,7 +187,7 @@ fn pass<T: Real + Into<f64>>(
             slope.iter_mut().zip(e.iter()).for_each(|(s, e)| *s = (*e - *s / running.sum) / temperature);
         });
     }
-    finish(&running)
+    running
 }
 
 /// Adds a chunk of a row's logits, which become `exp(z - top)`.
@@ -248,7 +256,7 @@ mod tests {
         let e: Vec<f64> = random(VOCAB * H, 1).iter().map(|x| x * 4.0).collect();
         let x: Vec<f64> = random(2 * H, 2).iter().map(|x| x * 2.0).collect();
         let targets = [7, VOCAB as u32 - 1];
-        let found = pass(&vocabulary(&e), H, &x, &targets, 0.7, None);
+        let found = finish(&pass(&vocabulary(&e), H, &x, &targets, 0.7, None));
         for i in 0..2 {
             let (logprob, entropy) = naive(&e, &x[i * H..][..H], targets[i] as usize, 0.7);
             assert!((f64::from(found.logprob[i]) - logprob).abs() < 1e-5, "{} {logprob}", found.logprob[i]);

@@ -29,5 +29,5 @@ pub mod train;
 
 pub use error::LearnError;
 pub use lora::{Adapter, LoraConfig};
-pub use model::{Base, Batch, Keep, ModelConfig, Workspace, backward, forward};
+pub use model::{Base, Batch, Device, Keep, ModelConfig, Workspace, backward, forward};
 pub use params::{Param, Params};

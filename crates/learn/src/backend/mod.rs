@@ -4,6 +4,8 @@
 //! An op doesn't fail: a device keeps its first error, does nothing from then on, and says it at the next [`Backend::check`].
 
 mod cpu;
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
 
 pub(crate) use cpu::Cpu;
 

@@ -3,7 +3,7 @@
 use crate::LearnError;
 use crate::backend::{Backend, Cpu, Lay, Linear, Values};
 use crate::kernels::matmul::Out;
-use crate::model::{Batch, Block, Model, ModelAdapters, Pool, check, embed};
+use crate::model::{Batch, Block, Model, ModelAdapters, ModelConfig, Pool, check, embed};
 
 /// The keys (after rotation) and values of one sequence, by block.
 #[derive(Debug, Clone)]
@@ -14,9 +14,8 @@ pub(crate) struct KvCache<B: Backend> {
 
 impl<B: Backend> KvCache<B> {
     /// Nothing yet; room for `tokens` tokens is reserved.
-    pub(crate) fn new(model: &Model<B>, tokens: usize) -> Self {
-        let c = &model.config;
-        Self { blocks: model.on.cache(c.layers, c.kv_dim(), tokens.min(c.context)), len: 0 }
+    pub(crate) fn new(on: &B, c: &ModelConfig, tokens: usize) -> Self {
+        Self { blocks: on.cache(c.layers, c.kv_dim(), tokens.min(c.context)), len: 0 }
     }
 
     /// The number of tokens so far.

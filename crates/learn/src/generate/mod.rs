@@ -70,6 +70,8 @@ pub fn generate(
     // On a thread of the pool: from outside each of a step's few hundred products would wait for a pool thread to wake up.
     rayon::scope(|_| match &base.weights {
         Weights::Host(model) => answer_all(model, adapter, prompts, config, seed),
+        #[cfg(feature = "cuda")]
+        Weights::Cuda(model, _) => answer_all(model, adapter, prompts, config, seed),
     })
 }
 
@@ -111,7 +113,7 @@ fn start_row<B: Backend>(
 ) -> Row<B> {
     let mut rng = ChaCha8Rng::from_seed(seed);
     rng.set_stream(index as u64);
-    Row { index, cache: KvCache::new(model, prompt.len() + config.max_new_tokens), rng, last: 0 }
+    Row { index, cache: KvCache::new(&model.on, &model.config, prompt.len() + config.max_new_tokens), rng, last: 0 }
 }
 
 /// Ranges of prompts of at most [`PREFILL_TOKENS`] tokens together, at least one prompt each.

@@ -2,7 +2,7 @@
 
 use super::cache::{KvCache, extend, logits, rows};
 use crate::backend::Cpu;
-use crate::model::{Base, Batch, Workspace, resolve};
+use crate::model::{Base, Batch, Model, Workspace, resolve};
 use crate::{Adapter, LearnError};
 
 /// One sequence being generated. A clone continues from the same tokens by itself: several answers can share a prompt.
@@ -14,7 +14,7 @@ pub struct Session {
 impl Session {
     /// An empty sequence.
     pub fn new(base: &Base) -> Self {
-        Self { cache: KvCache::new(base.host(), 0) }
+        Self { cache: KvCache::new(&Cpu, base.config(), 0) }
     }
 
     /// The number of tokens so far.
@@ -41,7 +41,8 @@ impl Session {
     /// Appends tokens.
     ///
     /// # Errors
-    /// When there are none, one is outside of the vocabulary, the context is full, or the adapter is of another shape.
+    /// When there are none, one is outside of the vocabulary, the context is full, the adapter is of another shape, or the base is
+    /// not in this machine's memory.
     pub fn feed(
         &mut self,
         base: &Base,
@@ -49,7 +50,7 @@ impl Session {
         tokens: &[u32],
         ws: &mut Workspace,
     ) -> Result<(), LearnError> {
-        let hidden = self.extend(base, adapter, tokens, ws)?;
+        let hidden = append(base.host()?, adapter, &mut [self], &[tokens], ws)?;
         ws.give(hidden);
         Ok(())
     }
@@ -65,25 +66,11 @@ impl Session {
         tokens: &[u32],
         ws: &mut Workspace,
     ) -> Result<Vec<f32>, LearnError> {
-        let hidden = self.extend(base, adapter, tokens, ws)?;
-        let last = rows(base.host(), &hidden, &[tokens.len() - 1], &mut ws.host);
-        let found = logits(base.host(), &last, &mut ws.host);
-        [hidden, last].into_iter().for_each(|b| ws.give(b));
-        Ok(found)
-    }
-
-    fn extend(
-        &mut self,
-        base: &Base,
-        adapter: Option<&Adapter>,
-        tokens: &[u32],
-        ws: &mut Workspace,
-    ) -> Result<Vec<f32>, LearnError> {
-        if tokens.is_empty() {
-            return Err(LearnError::BadData { reason: "a prompt needs at least one token".into() });
-        }
-        let adapters = resolve(base.host(), adapter)?;
-        extend(base.host(), &adapters, &mut [&mut self.cache], &Batch::pack(&[tokens]), &mut ws.host)
+        let model = base.host()?;
+        let hidden = append(model, adapter, &mut [self], &[tokens], ws)?;
+        let last = rows(model, &hidden, &[tokens.len() - 1], &mut ws.host);
+        ws.give(hidden);
+        Ok(logits_of(model, last, ws))
     }
 }
 
@@ -99,14 +86,32 @@ pub fn step(
     tokens: &[u32],
     ws: &mut Workspace,
 ) -> Result<Vec<f32>, LearnError> {
-    let adapters = resolve(base.host(), adapter)?;
-    let tokens: Vec<[u32; 1]> = tokens.iter().map(|&token| [token]).collect();
-    let mut caches: Vec<&mut KvCache<Cpu>> = sessions.iter_mut().map(|s| &mut s.cache).collect();
-    let hidden = extend(base.host(), &adapters, &mut caches, &Batch::pack(&tokens), &mut ws.host)?;
-    let found = logits(base.host(), &hidden, &mut ws.host);
-    ws.give(hidden);
-    Ok(found)
+    let model = base.host()?;
+    let hidden = append(model, adapter, sessions, &tokens.chunks(1).collect::<Vec<_>>(), ws)?;
+    Ok(logits_of(model, hidden, ws))
 }
 
 /// Most sequences of a [`step`]: beyond it, products are done another way, in another order of summation.
 pub const STEP_SEQUENCES_MAX: usize = crate::kernels::FEW_ROWS_MAX;
+
+/// Appends tokens to each session; the hidden states of all, `(tokens, hidden)`.
+fn append(
+    model: &Model<Cpu>,
+    adapter: Option<&Adapter>,
+    sessions: &mut [&mut Session],
+    tokens: &[&[u32]],
+    ws: &mut Workspace,
+) -> Result<Vec<f32>, LearnError> {
+    if tokens.iter().any(|t| t.is_empty()) {
+        return Err(LearnError::BadData { reason: "a prompt needs at least one token".into() });
+    }
+    let adapters = resolve(model, adapter)?;
+    let mut caches: Vec<&mut KvCache<Cpu>> = sessions.iter_mut().map(|s| &mut s.cache).collect();
+    extend(model, &adapters, &mut caches, &Batch::pack(tokens), &mut ws.host)
+}
+
+fn logits_of(model: &Model<Cpu>, hidden: Vec<f32>, ws: &mut Workspace) -> Vec<f32> {
+    let found = logits(model, &hidden, &mut ws.host);
+    ws.give(hidden);
+    found
+}

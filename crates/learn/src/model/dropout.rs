@@ -15,6 +15,16 @@ pub struct Dropout {
     rows: Vec<u64>,
 }
 
+/// Value i of row r is kept where the upper half of `mixed(rows[r] ^ place + (i + 1) GOLDEN)` is below `kept`, and scaled then.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Mask<'a> {
+    /// `(tokens,)`.
+    pub(crate) rows: &'a [u64],
+    pub(crate) place: u64,
+    pub(crate) kept: u64,
+    pub(crate) scale: f32,
+}
+
 /// The golden ratio's fraction in 64 bits: the step between two inputs of the hash (Steele et al. 2014, SplitMix64).
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
@@ -47,6 +57,16 @@ impl Dropout {
         Self { rate, rows: rows.collect() }
     }
 
+    /// The mask of the linear at `place` of `layer`.
+    pub(crate) fn mask(&self, layer: usize, place: usize) -> Mask<'_> {
+        Mask {
+            rows: &self.rows,
+            place: stirred(layer as u64, place as u64),
+            kept: ((1.0 - f64::from(self.rate)) * 2f64.powi(32)) as u64,
+            scale: 1.0 / (1.0 - self.rate),
+        }
+    }
+
     /// `x_i *= mask_i / (1 - p)`, on the output of the linear at `place` of `layer`, `(tokens, width)`. Its own backward: the
     /// gradient of that output is masked alike.
     pub(crate) fn apply(&self, layer: usize, place: usize, x: &mut [f32]) {
@@ -54,9 +74,8 @@ impl Dropout {
         if width == 0 {
             return;
         }
-        let (kept, scale) = (((1.0 - f64::from(self.rate)) * 2f64.powi(32)) as u64, 1.0 / (1.0 - self.rate));
-        let place = stirred(layer as u64, place as u64);
-        x.par_chunks_exact_mut(width).zip(&self.rows).for_each(|(x, &row)| {
+        let Mask { rows, place, kept, scale } = self.mask(layer, place);
+        x.par_chunks_exact_mut(width).zip(rows).for_each(|(x, &row)| {
             let mut state = row ^ place;
             for x in x {
                 state = state.wrapping_add(GOLDEN);

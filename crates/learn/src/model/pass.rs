@@ -61,6 +61,11 @@ pub fn forward_with(
     check(base.config(), batch)?;
     match &base.weights {
         Weights::Host(model) => run(model, adapter, batch, how, &mut ws.host),
+        #[cfg(feature = "cuda")]
+        Weights::Cuda(model, _) => {
+            let hidden = run(model, adapter, batch, how, ws.on(&model.on))?;
+            ws.fetch(&model.on, hidden)
+        }
     }
 }
 
@@ -117,6 +122,11 @@ pub fn trunk(base: &Base, batch: &Batch, block: usize, ws: &mut Workspace) -> Re
     check(base.config(), batch)?;
     match &base.weights {
         Weights::Host(model) => Ok(run_trunk(model, batch, block, &mut ws.host)),
+        #[cfg(feature = "cuda")]
+        Weights::Cuda(model, _) => {
+            let x = run_trunk(model, batch, block, ws.on(&model.on));
+            ws.fetch(&model.on, x)
+        }
     }
 }
 
@@ -150,6 +160,8 @@ pub fn backward(
 ) -> Result<(), LearnError> {
     match &base.weights {
         Weights::Host(model) => run_backward(model, adapter, batch, &mut ws.host, d_hidden, grads),
+        #[cfg(feature = "cuda")]
+        Weights::Cuda(model, _) => run_backward(model, adapter, batch, ws.on(&model.on), d_hidden, grads),
     }
 }
 

@@ -58,6 +58,9 @@ impl<B: Backend> Model<B> {
 pub(crate) enum Weights {
     /// In this machine's memory.
     Host(Model<Cpu>),
+    /// On a GPU, and [`Base::checksums`] from before.
+    #[cfg(feature = "cuda")]
+    Cuda(Model<crate::backend::cuda::Cuda>, Vec<u64>),
 }
 
 /// A frozen base model. Shared by reference or in an `Arc`: every role (policy, reference, value, reward) uses this one copy.
@@ -110,19 +113,33 @@ impl Base {
     pub fn config(&self) -> &ModelConfig {
         match &self.weights {
             Weights::Host(model) => &model.config,
+            #[cfg(feature = "cuda")]
+            Weights::Cuda(model, _) => &model.config,
         }
     }
 
-    /// The weights, if they are in this machine's memory.
-    pub(crate) fn host(&self) -> &Model<Cpu> {
+    /// The weights in this machine's memory.
+    ///
+    /// # Errors
+    /// When they are on a GPU.
+    pub(crate) fn host(&self) -> Result<&Model<Cpu>, LearnError> {
         match &self.weights {
-            Weights::Host(model) => model,
+            Weights::Host(model) => Ok(model),
+            #[cfg(feature = "cuda")]
+            Weights::Cuda(model, _) => {
+                let reason = "it trains and rolls out; a session serves from a model in the machine's own memory";
+                Err(LearnError::Device { device: model.on.name().to_owned(), reason: reason.into() })
+            }
         }
     }
 
     /// A number for each tensor that changes with any of its values.
     pub(crate) fn checksums(&self) -> Vec<u64> {
-        let Model { on: _, config: _, embedding, layers, final_norm, head, rope: _ } = self.host();
+        let Model { on: _, config: _, embedding, layers, final_norm, head, rope: _ } = match &self.weights {
+            Weights::Host(model) => model,
+            #[cfg(feature = "cuda")]
+            Weights::Cuda(_, checksums) => return checksums.clone(),
+        };
         let of_layer = |l: &'_ Layer<Cpu>| {
             let Layer { attention_norm, qkv, qkv_bias, o, ffn_norm, gate_up, down } = l;
             let bias: &[f32] = qkv_bias.as_deref().unwrap_or_default();

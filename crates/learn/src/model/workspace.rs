@@ -2,6 +2,8 @@
 
 use super::block::Acts;
 use super::{Batch, Dropout};
+#[cfg(feature = "cuda")]
+use crate::backend::cuda::Cuda;
 use crate::backend::{Backend, Cpu, Values};
 
 /// What a kept forward pass leaves for its backward pass.
@@ -86,11 +88,17 @@ impl<B: Backend> Pool<B> {
 #[derive(Debug)]
 pub struct Workspace {
     pub(crate) host: Pool<Cpu>,
+    #[cfg(feature = "cuda")]
+    device: Option<Pool<Cuda>>,
 }
 
 impl Default for Workspace {
     fn default() -> Self {
-        Self { host: Pool::new(Cpu) }
+        Self {
+            host: Pool::new(Cpu),
+            #[cfg(feature = "cuda")]
+            device: None,
+        }
     }
 }
 
@@ -103,5 +111,25 @@ impl Workspace {
     /// Gives a buffer back, for the next one who needs it.
     pub fn give(&mut self, buffer: Vec<f32>) {
         self.host.give(buffer);
+    }
+
+    /// The buffers on a GPU.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn on(&mut self, cuda: &Cuda) -> &mut Pool<Cuda> {
+        self.device.get_or_insert_with(|| Pool::new(cuda.clone()))
+    }
+
+    /// Brings a buffer of a GPU here.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn fetch(
+        &mut self,
+        cuda: &Cuda,
+        mut buffer: <Cuda as Backend>::Buffer,
+    ) -> Result<Vec<f32>, crate::LearnError> {
+        let mut here = self.host.take(buffer.len());
+        cuda.on_host(&mut buffer, &mut here);
+        self.on(cuda).give(buffer);
+        cuda.check()?;
+        Ok(here)
     }
 }
