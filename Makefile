@@ -17,7 +17,7 @@ BENCH     := python3 benches/training/run.py --python $(BENCH_PYTHON)
 BENCHES   := bench-check bench-sft bench-reward bench-rollout bench-ppo bench-curves bench-scaling bench-peak
 
 .DEFAULT_GOAL := help
-.PHONY: $(BENCHES) help run setup web build binary test test-quick fmt clippy rust engine openai-client test-peft web-test e2e deny openapi clean
+.PHONY: $(BENCHES) help run setup web build binary test test-quick fmt clippy rust cuda engine openai-client test-peft web-test e2e deny openapi clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -49,7 +49,7 @@ build: setup web  ## the release binary with the mistralrs engine
 binary:
 	cargo build $(ENGINE)
 
-test: fmt clippy rust web-test engine openai-client e2e  ## set up and run every check
+test: fmt clippy rust cuda web-test engine openai-client e2e  ## set up and run every check
 	$(say) "All checks passed"
 
 test-quick: fmt clippy rust web-test  ## every check that needs neither mistralrs nor a browser
@@ -65,6 +65,11 @@ clippy: setup web
 rust: setup web
 	$(say) "Rust tests (without mistralrs)"
 	cargo test
+
+cuda:  ## the GPU's kernels, op by op against the CPU's: on a GPU where there is one, and on an emulator
+	$(say) "Feature cuda: lints, kernels against the CPU"
+	cargo clippy -p hone-learn --features cuda --all-targets -- -D warnings
+	cargo test -p hone-learn --features cuda --lib backend
 
 web-test: web
 	$(say) "Web: types, unit tests"

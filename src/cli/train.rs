@@ -10,7 +10,7 @@ use crate::store::runs::{self, NewRun, Run, RunKind, RunState};
 use crate::store::{Store, policies, snapshots};
 use clap::Subcommand;
 use hone_domain::ids::RunId;
-use hone_learn::model::Format;
+use hone_learn::model::{Device, Format};
 use hone_learn::train::Progress;
 use serde_json::json;
 use std::io::{Read, Write};
@@ -72,6 +72,9 @@ pub struct Settings {
     /// How the base's matrices are kept in memory: f32, bf16 or q8_0; the smaller, the less memory and the slower
     #[arg(long, value_name = "FORMAT", default_value = "f32", value_parser = base_format)]
     base_format: Format,
+    /// Where to train: cpu, cuda (an NVIDIA GPU), or auto: a GPU where there is one
+    #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = device)]
+    device: Device,
     /// A setting of the trainer, as in --set learning_rate=1e-4; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -109,10 +112,18 @@ fn base_format(text: &str) -> Result<Format, String> {
     serde_json::from_value(json!(text)).map_err(|_| "it is f32, bf16 or q8_0".to_owned())
 }
 
+fn device(text: &str) -> Result<Device, String> {
+    match text {
+        "auto" => Ok(Device::best()),
+        _ => serde_json::from_value(json!(text)).map_err(|_| "it is auto, cpu or cuda".to_owned()),
+    }
+}
+
 /// Freezes the data and makes the run.
 fn create(store: &Store, kind: RunKind, settings: Settings, reward: Option<String>) -> Result<RunId, CliError> {
-    let Settings { seed, deterministic, base_format, set, base, init, snapshot } = settings;
-    let config = RunConfig { settings: params::settings(kind, &params::parse_set(&set)?)?, deterministic, base_format };
+    let Settings { seed, deterministic, base_format, device, set, base, init, snapshot } = settings;
+    let settings = params::settings(kind, &params::parse_set(&set)?)?;
+    let config = RunConfig { settings, deterministic, base_format, device };
     let base_name = base_name(store, base)?;
     let snapshot_sha256 = match snapshot {
         Some(sha256) => store.read_blocking(move |c| snapshots::get(c, &sha256))?.sha256,

@@ -8,7 +8,7 @@ use crate::store::runs::{self, Run, RunKind, RunState};
 use crate::store::{Store, StoreError};
 use hone_domain::ids::RunId;
 use hone_learn::LearnError;
-use hone_learn::model::{Base, Format};
+use hone_learn::model::{Base, Device, Format};
 use hone_learn::train::{Context, Outcome, Progress};
 use hone_text::ChatTokenizer;
 use serde::{Deserialize, Serialize};
@@ -28,6 +28,9 @@ pub struct RunConfig {
     /// How the base's matrices are kept in memory.
     #[serde(default)]
     pub base_format: Format,
+    /// Where it trains.
+    #[serde(default)]
+    pub device: Device,
 }
 
 /// How a run ended.
@@ -122,7 +125,8 @@ fn work_off(
     let data = snapshot::load(data_dir, &run.snapshot_sha256)?;
     let base_dir = data_dir.join("models").join(&run.base_name);
     let tokenizer = ChatTokenizer::open(&base_dir).map_err(|e| JobError::Process(e.to_string()))?;
-    let base = Base::open_as(&base_dir, config.base_format)?;
+    let base = Base::open_as(&base_dir, config.base_format)?.on(config.device)?;
+    tracing::info!(run = %run.id, device = base.device_name(), "the base model is loaded");
     let (inputs, settings) = (inputs.under(data_dir), config.settings);
     let prompts = run_report::prompts(run.kind, &data, run.seed);
     let task = Task { run, settings: settings.clone(), data, inputs: inputs.clone() };

@@ -5,7 +5,7 @@ use super::gate::GateConfig;
 use crate::store::jobs::JobKind;
 use crate::store::runs::RunKind;
 use hone_learn::evaluate::EvaluateConfig;
-use hone_learn::model::Format;
+use hone_learn::model::{Device, Format};
 use hone_learn::train::{PpoConfig, RewardConfig, SftConfig};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -20,6 +20,8 @@ pub struct JobParams {
     pub deterministic: bool,
     /// How the base's matrices are kept in memory while training: f32, bf16 or q8_0.
     pub base_format: Format,
+    /// Where to train: cpu or cuda; a GPU where there is one when left out.
+    pub device: Option<Device>,
     /// `cycle`: promote a policy that passes the gate. Without it the policy stays a candidate.
     pub promote: Option<bool>,
     /// `evaluate`: the PPO or SFT run to judge; the newest PPO run when left out.

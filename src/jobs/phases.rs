@@ -15,6 +15,7 @@ use crate::store::policies::{self, NewPolicy, Policy};
 use crate::store::runs::{self, NewRun, Run, RunKind};
 use crate::store::{Store, StoreError};
 use hone_domain::ids::{JobId, PolicyId, RunId};
+use hone_learn::Device;
 use rusqlite::Connection;
 use std::collections::HashSet;
 use std::path::Path;
@@ -108,7 +109,8 @@ pub(super) fn create_run(
         overrides.entry("max_new_tokens").or_insert_with(|| tokens.clone());
     }
     let (deterministic, base_format) = (params.deterministic, params.base_format);
-    let config = RunConfig { settings: settings(kind, &overrides)?, deterministic, base_format };
+    let device = params.device.unwrap_or_else(Device::best);
+    let config = RunConfig { settings: settings(kind, &overrides)?, deterministic, base_format, device };
     let inputs = inputs::of_phase(c, kind, work, &work.base_name)?;
     let new = NewRun {
         kind,

@@ -57,6 +57,16 @@ fn json_ends_with_one_line_and_tells_progress_beside_it() {
     out_and_in_again(data.path(), &result);
 }
 
+#[test]
+fn a_device_that_is_not_here_is_refused_with_the_reason() {
+    let data = data_folder();
+    let output = hone(data.path(), &["train", "sft", "--device", "cuda"]);
+    let told = String::from_utf8(output.stderr).expect("text");
+    assert!(!output.status.success() && told.contains("--features cuda") && told.contains("--device cpu"), "{told}");
+    let output = hone(data.path(), &["train", "sft", "--device", "abacus"]);
+    assert!(String::from_utf8(output.stderr).expect("text").contains("it is auto, cpu or cuda"));
+}
+
 /// Metrics, events, samples, and a page that shows them.
 fn the_folder_is_complete(data: &Path, result: &Value) {
     let folder = data.join("runs").join(result["run"].as_str().expect("an id"));

@@ -99,7 +99,9 @@ pub enum LearnError {
         reason: String,
     },
     /// A device (a GPU) is not there, or failed.
-    #[error("{device}: {reason}; what was done before is kept: try again, or go on with --device cpu")]
+    #[error(
+        "{device}: {reason}; a run's last checkpoint is kept: resume it when the device is back, or start one with --device cpu"
+    )]
     Device {
         /// What it calls itself.
         device: String,

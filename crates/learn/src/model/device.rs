@@ -16,10 +16,10 @@ pub enum Device {
 }
 
 impl Device {
-    /// The GPU where this build can use one and one is there, else the CPU.
+    /// The GPU where this build can use one and one is there, else the CPU. Only looks, and opens nothing.
     pub fn best() -> Self {
         #[cfg(feature = "cuda")]
-        if crate::backend::cuda::Cuda::open().is_ok() {
+        if crate::backend::cuda::Cuda::is_here() {
             return Self::Cuda;
         }
         Self::Cpu

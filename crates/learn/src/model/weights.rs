@@ -53,6 +53,21 @@ impl<B: Backend> Model<B> {
     }
 }
 
+impl Model<Cpu> {
+    fn checksums(&self) -> Vec<u64> {
+        let Self { on: _, config: _, embedding, layers, final_norm, head, rope: _ } = self;
+        let of_layer = |l: &'_ Layer<Cpu>| {
+            let Layer { attention_norm, qkv, qkv_bias, o, ffn_norm, gate_up, down } = l;
+            let bias: &[f32] = qkv_bias.as_deref().unwrap_or_default();
+            let plain = [attention_norm, bias, ffn_norm].map(checksum);
+            let [qkv, o, gate_up, down] = [qkv, o, gate_up, down].map(Stored::checksum);
+            [plain[0], qkv, plain[1], o, plain[2], gate_up, down]
+        };
+        let ends = [embedding.checksum(), checksum(final_norm), head.as_ref().map_or(0, Stored::checksum)];
+        ends.into_iter().chain(layers.iter().flat_map(of_layer)).collect()
+    }
+}
+
 /// Where the weights are.
 #[derive(Debug)]
 pub(crate) enum Weights {
@@ -135,20 +150,11 @@ impl Base {
 
     /// A number for each tensor that changes with any of its values.
     pub(crate) fn checksums(&self) -> Vec<u64> {
-        let Model { on: _, config: _, embedding, layers, final_norm, head, rope: _ } = match &self.weights {
-            Weights::Host(model) => model,
+        match &self.weights {
+            Weights::Host(model) => model.checksums(),
             #[cfg(feature = "cuda")]
-            Weights::Cuda(_, checksums) => return checksums.clone(),
-        };
-        let of_layer = |l: &'_ Layer<Cpu>| {
-            let Layer { attention_norm, qkv, qkv_bias, o, ffn_norm, gate_up, down } = l;
-            let bias: &[f32] = qkv_bias.as_deref().unwrap_or_default();
-            let plain = [attention_norm, bias, ffn_norm].map(checksum);
-            let [qkv, o, gate_up, down] = [qkv, o, gate_up, down].map(Stored::checksum);
-            [plain[0], qkv, plain[1], o, plain[2], gate_up, down]
-        };
-        let ends = [embedding.checksum(), checksum(final_norm), head.as_ref().map_or(0, Stored::checksum)];
-        ends.into_iter().chain(layers.iter().flat_map(of_layer)).collect()
+            Weights::Cuda(_, checksums) => checksums.clone(),
+        }
     }
 
     fn load(config: ModelConfig, format: Format, load: &Load<'_>) -> Result<Self, LearnError> {

@@ -111,12 +111,17 @@ pub(crate) fn compile(source: &str, capability: i32) -> Result<cudarc::nvrtc::Pt
 }
 
 impl Gpu {
+    /// The first GPU.
+    pub(crate) fn find() -> Result<sys::CUdevice, String> {
+        check_libraries()?;
+        driver::init().map_err(said("the NVIDIA driver does not start"))?;
+        driver::device::get(0).map_err(said("there is no NVIDIA GPU"))
+    }
+
     /// Opens the first GPU.
     #[allow(unsafe_code)]
     pub(crate) fn open() -> Result<Self, String> {
-        check_libraries()?;
-        driver::init().map_err(said("the NVIDIA driver does not start"))?;
-        let device = driver::device::get(0).map_err(said("there is no NVIDIA GPU"))?;
+        let device = Self::find()?;
         let name = driver::device::get_name(device).map_err(said("the GPU has no name"))?;
         // SAFETY: `device` is the driver's; the context is kept for the life of the process, as other users of the primary one expect.
         unsafe {

@@ -72,6 +72,11 @@ impl Cuda {
         Ok(Self(Device::new(Box::new(driver::Gpu::open().map_err(failed)?))))
     }
 
+    /// Whether there is a GPU, and all that is needed to use it.
+    pub(crate) fn is_here() -> bool {
+        driver::Gpu::find().is_ok()
+    }
+
     /// What the GPU calls itself.
     pub(crate) fn name(&self) -> &str {
         self.0.name()

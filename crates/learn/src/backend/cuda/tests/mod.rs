@@ -6,9 +6,10 @@ mod ops;
 
 use super::{Cuda, driver};
 
-/// The devices to test: the emulator, and the first GPU if there is one.
+/// The devices to test: the emulator, and the first GPU if there is one. Where HONE_TEST_GPU is set, there must be.
 fn devices() -> Vec<Cuda> {
     let real = Cuda::open().map_err(|e| println!("no GPU was tested: {e}"));
+    assert!(real.is_ok() || std::env::var_os("HONE_TEST_GPU").is_none(), "{real:?}");
     std::iter::once(emulator::cuda()).chain(real).collect()
 }
 
