@@ -41,11 +41,11 @@ def arguments():
 class Server:
     """A server in a process of its own, ready to answer."""
 
-    def __init__(self, name, command, port, key, env=None):
+    def __init__(self, name, command, port, key):
         self.name, self.port, self.key = name, port, key
         self.log = tempfile.NamedTemporaryFile("w+", prefix=f"bench-{name}-")
         begun = time.perf_counter()
-        self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log, env=env)
+        self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log)
         while not self.answers():
             if self.process.poll() is not None or time.perf_counter() - begun > 120:
                 self.log.seek(0)

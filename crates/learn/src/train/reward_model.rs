@@ -132,6 +132,14 @@ impl Normalisation {
     }
 }
 
+/// What a reward model says of a text.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Judged {
+    pub(crate) reward: f64,
+    /// [`Normalisation::disagreement`].
+    pub(crate) disagreement: f64,
+}
+
 /// A trained reward model.
 #[derive(Debug, Clone)]
 pub(crate) struct RewardModel {
@@ -149,15 +157,15 @@ impl RewardModel {
         Ok(Self { adapter, normalisation: Normalisation::load(dir, heads)? })
     }
 
-    /// Rewards of whole texts. A response that doesn't end with an end token gets one for the reading: scores are only trained there.
-    pub(crate) fn rewards(
+    /// Rewards of whole texts, and how far the heads of an ensemble are apart on each. A response that doesn't end with an end token gets one for the reading: scores are only trained there.
+    pub(crate) fn judge(
         &self,
         base: &Base,
         sequences: &[Sequence],
         eos_ids: &[u32],
         budget: usize,
         ws: &mut Workspace,
-    ) -> Result<Vec<f64>, LearnError> {
+    ) -> Result<Vec<Judged>, LearnError> {
         let closed = |s: &Sequence| {
             let mut s = s.clone();
             let ended = s.response_len() > 0 && s.tokens.last().is_some_and(|t| eos_ids.contains(t));
@@ -166,7 +174,23 @@ impl RewardModel {
         };
         let closed: Vec<Sequence> = sequences.iter().map(closed).collect();
         let raw = head_scores(base, &self.adapter, &closed, budget, ws)?;
-        Ok(raw.iter().map(|r| self.normalisation.reward(r)).collect())
+        let judged = |r: &Vec<f64>| Judged {
+            reward: self.normalisation.reward(r),
+            disagreement: self.normalisation.disagreement(r),
+        };
+        Ok(raw.iter().map(judged).collect())
+    }
+
+    /// The rewards alone.
+    pub(crate) fn rewards(
+        &self,
+        base: &Base,
+        sequences: &[Sequence],
+        eos_ids: &[u32],
+        budget: usize,
+        ws: &mut Workspace,
+    ) -> Result<Vec<f64>, LearnError> {
+        Ok(self.judge(base, sequences, eos_ids, budget, ws)?.into_iter().map(|j| j.reward).collect())
     }
 
     /// Where a value function starts: an adapter with one head, and what must be added to its score to be in units of reward. Of an

@@ -14,7 +14,7 @@ use crate::{LearnError, head, losses};
 use hone_domain::{DataSet, Demonstration, Message};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 /// Fine-tunes an adapter on the demonstrations: a fresh one, or the one in `init`. Leaves that of the last epoch in
@@ -126,7 +126,8 @@ struct Judge<'a> {
 }
 
 impl<'a> Judge<'a> {
-    /// Its prompts are those of the held-out demonstrations, then the other held-out ones, each once.
+    /// Its prompts are PPO's that SFT doesn't imitate: new to it, and none of them decides in the gate later. Where there are none, those
+    /// of the held-out demonstrations. Each once.
     fn new(
         config: &SftConfig,
         data: &DataSet,
@@ -140,9 +141,12 @@ impl<'a> Judge<'a> {
         let limits = Limits { prompt_tokens, answer_tokens: max_new_tokens, context };
         let mut encoder = Encoder::new(ctx.tokenizer, limits);
         let mut prompts: Vec<Vec<u32>> = Vec::new();
-        let of_demonstrations = data.held_out_demonstrations.iter().map(|d| d.messages.as_slice());
-        let messages: Vec<&[Message]> =
-            of_demonstrations.chain(data.held_out_prompts.iter().map(|p| p.messages.as_slice())).collect();
+        let imitated: HashSet<&[Message]> = data.demonstrations.iter().map(|d| d.messages.as_slice()).collect();
+        let mut messages: Vec<&[Message]> = data.prompts.iter().map(|p| p.messages.as_slice()).collect();
+        messages.retain(|m| !imitated.contains(m));
+        if messages.is_empty() {
+            messages.extend(data.held_out_demonstrations.iter().map(|d| d.messages.as_slice()));
+        }
         for messages in messages {
             if prompts.len() < config.judged_prompts_max
                 && let Some(prompt) = encoder.prompt(messages)?
@@ -154,7 +158,7 @@ impl<'a> Judge<'a> {
         misfits.add(encoder.misfits);
         if prompts.is_empty() {
             tracing::warn!(
-                "no held-out prompt is there for the reward model to choose the epoch by: the last one is taken"
+                "there is no prompt without a demonstration for the reward model to choose the epoch by: the last one is taken"
             );
         }
         let sampling =

@@ -131,6 +131,7 @@ fn an_ensemble_is_scored_by_its_worst_head_and_ppo_starts_from_its_mean() {
     let inputs = PpoInputs { policy: None, reference: None, reward: outcome.artifact_dir.clone() };
     let policy = world.run("ppo", false, None, |ctx| ppo::train(&one, &data, &inputs, ctx)).0.expect("trains");
     assert!(policy.metrics["objective/scores"].is_finite() && policy.metrics["loss/value_avg"].is_finite());
+    assert!(policy.metrics["objective/reward_disagreement"] > 0.0);
     let two = RewardConfig { ensemble_heads: 2, ..config.clone() };
     let other = world.run("two", false, None, |ctx| reward::train(&two, &data, Some(&outcome.artifact_dir), ctx)).0;
     assert!(other.expect_err("another size").to_string().contains("ensemble_heads"));

@@ -144,7 +144,7 @@ impl Judge<'_, '_> {
             let scores = rollout::scores(&self.roles, self.config, &sequences, &ended, &mut self.ws)?;
             let answers = scores.iter().zip(&sequences).zip(&ended);
             let all: Vec<(f64, f64, f64)> =
-                answers.map(|((s, q), &e)| (s.1, q.response_len() as f64, f64::from(e))).collect();
+                answers.map(|((s, q), &e)| (s.score, q.response_len() as f64, f64::from(e))).collect();
             chosen.extend(all.chunks(n).filter_map(|of| of.iter().copied().max_by(|a, b| a.0.total_cmp(&b.0))));
         }
         let mean = |f: fn(&(f64, f64, f64)) -> f64| chosen.iter().map(f).sum::<f64>() / chosen.len() as f64;

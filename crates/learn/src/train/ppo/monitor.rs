@@ -36,6 +36,9 @@ pub(super) fn figures(config: &PpoConfig, episodes: &[Episode], kl_coef: f64) ->
         let all = |f: fn(&Episode) -> &Vec<f64>| episodes.iter().flat_map(f).copied().collect::<Vec<f64>>();
         named.push(("val/explained_variance", explained_variance(&all(|e| &e.values), &all(|e| &e.returns))));
     }
+    if episodes.iter().any(|e| e.disagreement > 0.0) {
+        named.push(("objective/reward_disagreement", mean(&|e| e.disagreement)));
+    }
     named.into_iter().map(|(name, x)| (name.to_owned(), x)).collect()
 }
 

@@ -9,6 +9,7 @@ use crate::lora::Adapter;
 use crate::losses::{kl_k1, kl_k3};
 use crate::model::Workspace;
 use crate::train::data::Sequence;
+use crate::train::reward_model::Judged;
 use crate::train::{Algorithm, KlEstimator, PpoConfig, roles};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -31,6 +32,9 @@ pub(super) struct Episode {
     /// The reward model's reward on the run's scale, and what the EOS rule and the clip make of it.
     pub(super) reward: f64,
     pub(super) score: f64,
+    /// How far the heads of an ensemble are apart on the answer; 0 with one.
+    #[serde(default)]
+    pub(super) disagreement: f64,
     pub(super) advantages: Vec<f64>,
     /// What the value function is trained towards; none in RLOO.
     pub(super) returns: Vec<f64>,
@@ -64,21 +68,30 @@ pub(super) fn answers(
     Ok(prompts.iter().zip(drawn).map(|(p, g)| (Sequence::new(p, &g.tokens), g.ended)).collect())
 }
 
-/// Each answer's reward on the run's scale, and its score: what the EOS rule and the clip make of the reward.
+/// What an answer is worth: its reward on the run's scale, and what the EOS rule and the clip make of it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Score {
+    pub(super) reward: f64,
+    pub(super) score: f64,
+    pub(super) disagreement: f64,
+}
+
+/// What each answer is worth.
 pub(super) fn scores(
     roles: &Roles<'_>,
     config: &PpoConfig,
     sequences: &[Sequence],
     ended: &[bool],
     ws: &mut Workspace,
-) -> Result<Vec<(f64, f64)>, LearnError> {
+) -> Result<Vec<Score>, LearnError> {
     let rule = EosRule { replace: config.missing_eos_score, penalty: config.missing_eos_penalty };
-    let rewards = roles.reward.rewards(roles.base, sequences, roles.eos_ids, config.micro_batch_tokens, ws)?;
-    let score = |(reward, &ended): (f64, &bool)| {
-        let reward = roles.scale.apply(reward);
-        (reward, rule.apply(reward, ended).clamp(-config.score_clip, config.score_clip))
+    let judged = roles.reward.judge(roles.base, sequences, roles.eos_ids, config.micro_batch_tokens, ws)?;
+    let score = |(judged, &ended): (Judged, &bool)| {
+        let reward = roles.scale.apply(judged.reward);
+        let score = rule.apply(reward, ended).clamp(-config.score_clip, config.score_clip);
+        Score { reward, score, disagreement: judged.disagreement }
     };
-    Ok(rewards.into_iter().zip(ended).map(score).collect())
+    Ok(judged.into_iter().zip(ended).map(score).collect())
 }
 
 /// What the four roles say of the answers: old and reference log-probs at the sampling temperature, values, rewards. Credit comes later.
@@ -97,13 +110,27 @@ pub(super) fn judge(
     let values = values(roles, config, &sequences, ws)?;
     let judged =
         sequences.into_iter().zip(ended).zip(old.into_iter().zip(reference)).zip(scores.into_iter().zip(values));
-    let episode = |(((sequence, ended), (old, reference)), ((reward, score), values))| {
+    let episode = |(((sequence, ended), (old, reference)), (score, values))| {
+        let Score { reward, score, disagreement } = score;
         let (old, reference): (roles::TokenLogprobs, roles::TokenLogprobs) = (old, reference);
         let pairs = || old.logprob.iter().zip(&reference.logprob);
         let kl: Vec<f64> = pairs().map(|(&p, &r)| kl_k1(p, r)).collect();
         let kl_k3 = pairs().map(|(&p, &r)| kl_k3(p, r)).collect();
         let (logprobs, entropy, advantages, returns) = (old.logprob, old.entropy, Vec::new(), Vec::new());
-        Episode { sequence, ended, logprobs, entropy, kl, kl_k3, values, reward, score, advantages, returns }
+        Episode {
+            sequence,
+            ended,
+            logprobs,
+            entropy,
+            kl,
+            kl_k3,
+            values,
+            reward,
+            score,
+            disagreement,
+            advantages,
+            returns,
+        }
     };
     Ok(judged.map(episode).collect())
 }
