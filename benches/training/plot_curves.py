@@ -3,8 +3,10 @@
 Score above, KL below, over wall time; one thin line per seed, the running mean thick. Standard library only."""
 import json
 import math
+import pathlib
 import sys
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from claims.curves import smooth
 
 WIDTH, HEIGHT, LEFT, TOP, GAP = 720, 230, 64, 40, 56

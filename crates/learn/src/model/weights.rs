@@ -110,6 +110,16 @@ impl Base {
         Self::load(config, format, &|name, shape| shards.load(dir, name, shape))
     }
 
+    /// The same, with the matrices as they were published where that loses nothing: bf16 stays bf16, everything else becomes f32.
+    ///
+    /// # Errors
+    /// As [`Base::open`].
+    pub fn open_as_published(dir: &Path) -> Result<Self, LearnError> {
+        let files = WeightFiles::open(dir)?;
+        let format = if files.parse()?.matrices_are(Dtype::BF16) { Format::Bf16 } else { Format::F32 };
+        Self::open_as(dir, format)
+    }
+
     /// A base of random weights in memory, for measurements: `config_json` is the text of a `config.json`.
     ///
     /// # Errors
@@ -290,6 +300,12 @@ impl<'a> Shards<'a> {
     /// Every tensor's name, sorted.
     pub(crate) fn names(&self) -> BTreeSet<String> {
         self.tensors.iter().flat_map(|t| t.names()).map(ToOwned::to_owned).collect()
+    }
+
+    /// Whether all matrices are of this type.
+    fn matrices_are(&self, dtype: Dtype) -> bool {
+        let tensors = self.tensors.iter().flat_map(SafeTensors::tensors);
+        tensors.filter(|(_, view)| view.shape().len() == 2).all(|(_, view)| view.dtype() == dtype)
     }
 
     fn load(&self, dir: &Path, name: &str, shape: &[usize]) -> Result<Vec<f32>, LearnError> {
