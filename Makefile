@@ -82,10 +82,14 @@ engine: build
 	RUSTC_WORKSPACE_WRAPPER=clippy-driver CLIPPY_ARGS=-Dwarnings__CLIPPY_HACKERY__ cargo build $(ENGINE) --target-dir $(TARGET)
 	cargo test $(ENGINE) -p hone-engine-mistral --lib --test engine_mistral
 
-openai-client: build  ## the official OpenAI client against a running hone
-	$(say) "OpenAI's Python client, unmodified (pip, into $(TARGET)/openai-client)"
+openai-client: build  ## the official OpenAI clients against a running hone, with the echo and the native engine
+	$(say) "OpenAI's clients for Python and JavaScript, unmodified (pip and npm, into $(TARGET)/openai-client)"
 	@$(TARGET)/openai-client/bin/python -c 'import openai' 2>/dev/null || (python3 -m venv $(TARGET)/openai-client && $(TARGET)/openai-client/bin/pip install --quiet openai==3.54.0)
-	$(TARGET)/openai-client/bin/python tests/openai_client.py $(HONE)
+	@test -d $(TARGET)/openai-client/node_modules/openai || npm install --silent --no-save --prefix $(TARGET)/openai-client openai@7.57.0
+	cargo build $(ENGINE) --example tiny_base
+	@rm -rf $(TARGET)/tiny-base && $(dir $(HONE))examples/tiny_base $(TARGET)/tiny-base
+	OPENAI_JS=$(TARGET)/openai-client $(TARGET)/openai-client/bin/python tests/openai_client.py $(HONE)
+	OPENAI_JS=$(TARGET)/openai-client $(TARGET)/openai-client/bin/python tests/openai_client.py $(HONE) --engine native --base $(TARGET)/tiny-base
 
 # Several GB of PyTorch, so it is no part of `make test`, where the Rust test golden_peft holds hone against numbers that PEFT made.
 test-peft: build  ## exported policies against the real transformers and peft (pip installs several GB)
@@ -122,6 +126,12 @@ bench-scaling:  ## time and memory at 1, 2, 4 times batch, length, rank
 	@$(BENCH) scaling $(ARGS)
 bench-peak:  ## each phase's share of the machine's matmul peak
 	@$(BENCH) peak $(ARGS)
+bench-serving:  ## tokens/s and time to the first token: ARGS="--model DIR --engines native,mistral" (benches/serving/README.md)
+	python3 benches/serving/run.py --hone $(HONE) $(ARGS)
+bench-swap:  ## a thousand swaps under load: ARGS="--data DIR --base NAME"
+	python3 benches/serving/swap.py --hone $(HONE) $(ARGS)
+bench-overhead:  ## requests/s and what hone adds to the engine; ARGS="--model DIR" for a real one
+	cargo bench -q --bench overhead -- $(ARGS)
 
 clean:  ## remove what was built; keeps your data folder
 	cargo clean

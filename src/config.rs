@@ -3,6 +3,8 @@
 
 use crate::jobs::gate::GateConfig;
 use crate::serving::ServingConfig;
+use crate::serving::remote::RemoteConfig;
+use hone_learn::model::Format;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -20,6 +22,8 @@ pub struct Config {
     pub base: Option<String>,
     /// What computes answers.
     pub engine: EngineName,
+    /// How the native engine keeps the base's matrices: f32, bf16 or q8_0; none: as they were published, in bf16 or f32.
+    pub base_format: Option<Format>,
     /// Bounds of what the server takes.
     pub limits: Limits,
     /// When the model is retrained by itself.
@@ -28,6 +32,8 @@ pub struct Config {
     pub gate: GateConfig,
     /// How many answers are computed at once, and how many may wait.
     pub serving: ServingConfig,
+    /// Where `engine = "remote"` finds its servers.
+    pub remote: RemoteConfig,
 }
 
 impl Default for Config {
@@ -36,10 +42,12 @@ impl Default for Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             base: None,
             engine: EngineName::Auto,
+            base_format: None,
             limits: Limits::default(),
             retrain: Retrain::default(),
             gate: GateConfig::default(),
             serving: ServingConfig::default(),
+            remote: RemoteConfig::default(),
         }
     }
 }
@@ -54,6 +62,8 @@ pub enum EngineName {
     Native,
     /// mistralrs: GPUs and other architectures.
     Mistral,
+    /// OpenAI-compatible servers elsewhere; see `[remote]`.
+    Remote,
     /// Answers with the prompt's last message: for load tests of hone itself.
     Echo,
 }

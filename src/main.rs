@@ -3,8 +3,10 @@
 use hone::config::{Config, EngineName};
 use hone::serving::auto::AutoEngine;
 use hone::serving::echo::EchoEngine;
+use hone::serving::remote::RemoteEngine;
 use hone_domain::Engine;
 use hone_engine_native::NativeEngine;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -12,15 +14,17 @@ fn main() -> ExitCode {
     hone::cli::main(engine)
 }
 
-fn engine(config: &Config) -> Result<Arc<dyn Engine>, String> {
+fn engine(config: &Config, data: &Path) -> Result<Arc<dyn Engine>, String> {
     let running_max = config.serving.running_max;
+    let native = || NativeEngine::new(running_max).with_format(config.base_format);
     match config.engine {
         EngineName::Auto => {
-            let native: Arc<dyn Engine> = Arc::new(NativeEngine::new(running_max));
+            let native: Arc<dyn Engine> = Arc::new(native());
             Ok(Arc::new(AutoEngine::new(std::iter::once(native).chain(mistral(running_max).ok()).collect())))
         }
-        EngineName::Native => Ok(Arc::new(NativeEngine::new(running_max))),
+        EngineName::Native => Ok(Arc::new(native())),
         EngineName::Mistral => mistral(running_max),
+        EngineName::Remote => Ok(Arc::new(RemoteEngine::new(config.remote.clone(), data)?)),
         EngineName::Echo => Ok(Arc::new(EchoEngine::default())),
     }
 }

@@ -4,6 +4,7 @@
 use crate::chat::Chat;
 use crate::config::Config;
 use crate::http::limits::RateLimit;
+use crate::http::metrics::{self, RequestMeters};
 use crate::http::{App, error::ApiError, presence, routes};
 use crate::jobs::champions::{self, Champions};
 use crate::jobs::triggers::Triggers;
@@ -13,6 +14,7 @@ use crate::serving::Serving;
 use crate::store::credentials::{self, Kind};
 use crate::store::users::{self, Role};
 use crate::store::{Store, StoreError, audit, policies};
+use actix_web::middleware::from_fn;
 use actix_web::{HttpServer, web};
 use hone_domain::{Engine, EngineError, PolicyFiles};
 use serde_json::json;
@@ -151,6 +153,7 @@ impl Prepared {
         let app = web::Data::new(App {
             chat: Chat::new(store.clone(), Arc::clone(&serving)),
             rate_limit: RateLimit::new(config.limits.requests_per_minute_max),
+            requests: RequestMeters::default(),
             stopping: stopped,
             config,
             store,
@@ -159,7 +162,10 @@ impl Prepared {
             jobs,
         });
         let query = || web::QueryConfig::default().error_handler(|e, _| ApiError::value("query", e.to_string()).into());
-        let factory = move || actix_web::App::new().app_data(app.clone()).app_data(query()).configure(routes::table);
+        let factory = move || {
+            let watched = actix_web::App::new().wrap(from_fn(metrics::watch));
+            watched.app_data(app.clone()).app_data(query()).configure(routes::table)
+        };
         let server = HttpServer::new(factory)
             .on_connect(presence::on_connect)
             .disable_signals()

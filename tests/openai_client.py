@@ -1,10 +1,13 @@
-"""The official OpenAI client, unmodified, against a real hone: `python tests/openai_client.py BINARY [hone serve's flags]`.
+"""The official OpenAI clients, unmodified, against a real hone: `python tests/openai_client.py BINARY [hone serve's flags]`.
 
 Starts `BINARY serve` on a free port with a fresh data folder (engine echo unless flags say otherwise; a first flag `--data DIR`
-takes an existing folder), makes a key, and uses the API as an application would. Needs the PyPI package `openai`.
+takes an existing folder), makes a key, and uses the API as an application would. Needs the PyPI package `openai`; with OPENAI_JS set to a
+folder that has the npm package, the JavaScript client takes its turn too (openai_client.mjs).
 """
 
 import json
+import os
+import pathlib
 import subprocess
 import sys
 import tempfile
@@ -49,6 +52,14 @@ def check(client, echo):
     parts = [{"role": "developer", "content": "Be brief."}, {"role": "user", "content": [{"type": "text", "text": "hi"}]}]
     assert client.chat.completions.create(model="champion", messages=parts, max_completion_tokens=4).choices[0].message
 
+    schema = {"type": "object", "properties": {"sure": {"type": "boolean"}}, "required": ["sure"], "additionalProperties": False}
+    of_schema = {"type": "json_schema", "json_schema": {"name": "verdict", "strict": True, "schema": schema}}
+    if echo:
+        expect(openai.BadRequestError, "response_format", lambda: client.chat.completions.create(**ask, response_format=of_schema))
+    else:
+        verdict = client.chat.completions.create(**ask, response_format=of_schema).choices[0]
+        assert verdict.finish_reason == "stop" and isinstance(json.loads(verdict.message.content)["sure"], bool), verdict
+
     expect(openai.BadRequestError, "temperature", lambda: client.chat.completions.create(**ask, temperature=9))
     expect(openai.BadRequestError, "messages", lambda: client.chat.completions.create(model="champion", messages=[]))
     expect(openai.NotFoundError, "model", lambda: client.chat.completions.create(**{**ask, "model": "gpt-4"}))
@@ -79,6 +90,9 @@ def main():
             key = json.loads(subprocess.check_output([*hone, "user", "add", name], text=True))["key"]
             url = f"http://{json.loads(line)['listen']}/v1"
             check(openai.OpenAI(base_url=url, api_key=key, max_retries=0), echo="echo" in flags)
+            if folder := os.environ.get("OPENAI_JS"):
+                script = pathlib.Path(__file__).with_name("openai_client.mjs")
+                subprocess.run(["node", script, pathlib.Path(folder).absolute(), url, key], check=True, timeout=120)
         finally:
             server.terminate()
             assert server.wait(timeout=90) == 0, "SIGTERM ends the server cleanly"

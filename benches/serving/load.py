@@ -5,10 +5,10 @@ import time
 
 
 class Answer:
-    """One streamed answer: when it was asked for, when its pieces came, how many tokens it has."""
+    """One streamed answer: when it was asked for, when its pieces came, how many tokens it has, its text, and which policy's it is."""
 
     def __init__(self):
-        self.asked, self.pieces, self.tokens = time.perf_counter(), [], None
+        self.asked, self.pieces, self.tokens, self.text, self.policy = time.perf_counter(), [], None, "", None
 
     def first_token_seconds(self):
         return self.pieces[0] - self.asked
@@ -34,7 +34,12 @@ async def stream(host, port, key, body):
             done = True
         elif line.startswith(b"data: "):
             chunk = json.loads(line[6:])
-            if any(c["delta"].get("content") for c in chunk.get("choices", [])):
+            if answer.policy not in (None, chunk.get("system_fingerprint")):
+                raise RuntimeError(f"an answer of {answer.policy} and {chunk['system_fingerprint']}")
+            answer.policy = chunk.get("system_fingerprint")
+            text = "".join(c["delta"].get("content") or "" for c in chunk.get("choices", []))
+            if text:
+                answer.text += text
                 answer.pieces.append(time.perf_counter())
             if chunk.get("usage"):
                 answer.tokens = chunk["usage"]["completion_tokens"]

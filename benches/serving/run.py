@@ -5,18 +5,15 @@ import argparse
 import json
 import pathlib
 import shutil
-import signal
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.request
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import load
 import machine
+from servers import Server, free_port
 
 TOPICS = ["the sea", "a lighthouse", "bread", "the moon", "a small town", "winter", "a violin", "the desert", "rain", "a garden",
           "an old map", "a bridge", "bees", "a night train", "salt", "a mountain hut"]
@@ -27,6 +24,7 @@ def arguments():
     p.add_argument("--hone", default="target/release/hone", help="the binary")
     p.add_argument("--model", required=True, help="base model, a Hugging Face folder")
     p.add_argument("--engines", default="native", help="of hone, by comma: native, mistral")
+    p.add_argument("--base-format", help="of hone's native engine: f32, bf16 or q8_0 [default: as published]")
     p.add_argument("--llama-server", help="llama.cpp's llama-server, for comparison")
     p.add_argument("--gguf", help="the same model for it, in the number format that is compared")
     p.add_argument("--clients", default="1,4,16", help="streaming clients at once")
@@ -38,45 +36,6 @@ def arguments():
     return p.parse_args()
 
 
-class Server:
-    """A server in a process of its own, ready to answer."""
-
-    def __init__(self, name, command, port, key):
-        self.name, self.port, self.key = name, port, key
-        self.log = tempfile.NamedTemporaryFile("w+", prefix=f"bench-{name}-")
-        begun = time.perf_counter()
-        self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log)
-        while not self.answers():
-            if self.process.poll() is not None or time.perf_counter() - begun > 120:
-                self.log.seek(0)
-                raise SystemExit(f"{name} doesn't start: {self.log.read()[-2000:]}")
-            time.sleep(0.05)
-        self.start_seconds = time.perf_counter() - begun
-
-    def answers(self):
-        for path in ("/readyz", "/health"):
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=1) as reply:
-                    return reply.status == 200
-            except OSError:
-                continue
-        return False
-
-    def peak_rss_mb(self):
-        lines = pathlib.Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
-        return round(next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1000)
-
-    def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(timeout=30)
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
 def start_hone(a, engine, home):
     data = home / engine
     (data / "models").mkdir(parents=True)
@@ -85,7 +44,7 @@ def start_hone(a, engine, home):
     port = free_port()
     (data / "hone.toml").write_text("[serving]\nrunning_max = 16\n[limits]\nrequests_per_minute_max = 100000\n")
     command = [a.hone, "--data", data, "--config", data / "hone.toml", "serve", "--base", "bench", "--engine", engine,
-               "--listen", f"127.0.0.1:{port}"]
+               "--listen", f"127.0.0.1:{port}", *(["--base-format", a.base_format] if a.base_format else [])]
     return Server(f"hone-{engine}", command, port, json.loads(added.stdout)["key"])
 
 
@@ -105,7 +64,7 @@ def bodies(a, count, turn):
 
 def main():
     a = arguments()
-    about = {"benchmark": "serving", **machine.describe(), "model": a.model, "threads": a.threads, "gguf": a.gguf}
+    about = {"benchmark": "serving", **machine.describe(), "model": a.model, "base_format": a.base_format, "threads": a.threads, "gguf": a.gguf}
     counts = [int(c) for c in a.clients.split(",")]
     with tempfile.TemporaryDirectory() as home:
         servers = [start_hone(a, engine, pathlib.Path(home)) for engine in a.engines.split(",")]

@@ -1,6 +1,6 @@
 //! Comparisons: k answers to one prompt, shown blind and in random order, and their ranking.
 
-use super::{Ask, Chat, ChatError, Turn};
+use super::{Ask, By, Chat, ChatError, Turn};
 use crate::store::comparisons::{self, Comparison, Source};
 use crate::store::demonstrations;
 use crate::store::rankings::{self, Labels, NewRanking};
@@ -31,12 +31,19 @@ impl Chat {
     ///
     /// # Errors
     /// When k is outside 2..=9, or as [`Chat::ask`].
-    pub async fn compare(&self, prompt: Conversation, k: usize, sampling: Sampling) -> Result<Turn, ChatError> {
+    pub async fn compare(
+        &self,
+        person: UserId,
+        prompt: Conversation,
+        k: usize,
+        sampling: Sampling,
+    ) -> Result<Turn, ChatError> {
         if !CANDIDATES.contains(&k) {
             return Err(ChatError::Feedback { param: "k", message: format!("`k` must be 2 to 9, not {k}") });
         }
         let seed = sampling.seed.unwrap_or_else(rand::random);
-        self.ask(Ask { conversation: prompt, sampling, seeds: shuffled_seeds(seed, k), policy: None }).await
+        let seeds = shuffled_seeds(seed, k);
+        self.ask(Ask { person, conversation: prompt, sampling, seeds, by: By::Both }).await
     }
 
     /// Keeps a finished comparison. It is on disk when it returns.

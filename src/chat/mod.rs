@@ -4,11 +4,12 @@
 pub mod comparison;
 pub mod feedback;
 pub mod personal;
+mod shadow;
 pub mod turn;
 
-pub use turn::{Ask, Event, Turn};
+pub use turn::{Ask, By, Event, Turn};
 
-use crate::serving::Serving;
+use crate::serving::{AdmissionError, Serving};
 use crate::store::{Store, StoreError, completions};
 use hone_domain::ids::UserId;
 use hone_domain::{EngineError, MessageError, RankingError};
@@ -20,6 +21,9 @@ pub enum ChatError {
     /// The engine can't or won't answer.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// There is no place for it.
+    #[error(transparent)]
+    Admission(#[from] AdmissionError),
     /// The store says no.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -64,13 +68,15 @@ impl Chat {
         Turn::start(&self.serving, ask).await
     }
 
-    /// Logs the answers of a finished turn. They are on disk when it returns.
+    /// Logs the answers of a finished turn. They are on disk when it returns. A challenger may write its own in the shadow then.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn keep(&self, turn: &Turn, user: &UserId) -> Result<(), ChatError> {
         let rows = turn.completions(user, None);
         let write = move |tx: &rusqlite::Connection| rows.iter().try_for_each(|row| completions::insert(tx, row));
-        Ok(self.store.write(write).await?)
+        self.store.write(write).await?;
+        self.shadow(turn, user);
+        Ok(())
     }
 }

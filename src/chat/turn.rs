@@ -1,27 +1,74 @@
-//! One turn: a prompt, and n answers of ONE policy, which is taken once when the turn gets its place and kept to the last token.
+//! One turn: a prompt, and n answers, each of ONE policy, which is taken once when the turn gets its place and kept to the last token.
 
 use super::ChatError;
+use crate::serving::meters::Watch;
 use crate::serving::{Permit, Serving, SharedPolicy};
 use crate::store::completions::NewCompletion;
 use futures_util::stream::{SelectAll, Stream, StreamExt, once, select_all};
 use hone_domain::ids::{ComparisonId, CompletionId, PolicyId, UserId};
 use hone_domain::{Conversation, EngineError, FinishReason, GenerateRequest, Sampling, StreamEvent, TokenEvent};
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
 /// What a turn is asked for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ask {
+    /// Who asks.
+    pub person: UserId,
     /// The prompt.
     pub conversation: Conversation,
     /// How to draw each answer; its seed is replaced by `seeds`.
     pub sampling: Sampling,
     /// The seed of each answer: as many answers as seeds.
     pub seeds: Vec<u64>,
-    /// A served policy by its id; `None` is the live one.
-    pub policy: Option<PolicyId>,
+    /// Whose answers.
+    pub by: By,
+}
+
+/// Whose answers are asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum By {
+    /// Of whoever serves this conversation: the champion, or the challenger where the canary takes it.
+    Served,
+    /// Of a served policy, by its id, or of the `challenger`.
+    Named(String),
+    /// Half of them the champion's and half the challenger's, in random order, where there is a challenger for comparisons; all the
+    /// champion's otherwise.
+    Both,
+}
+
+impl By {
+    /// The policy of each answer. `seed` decides the order.
+    fn policies(&self, serving: &Serving, ask: &Ask) -> Result<Vec<SharedPolicy>, ChatError> {
+        let count = ask.seeds.len();
+        match self {
+            Self::Served => Ok(vec![serving.serves(&ask.person, &ask.conversation); count]),
+            Self::Named(name) => {
+                let policy = match (name.as_str(), serving.challenger()) {
+                    ("challenger", challenger) => challenger.map(|c| SharedPolicy::clone(&c.policy)),
+                    (id, _) => serving.by_id(&PolicyId::from_raw(id)),
+                };
+                Ok(vec![policy.ok_or_else(|| ChatError::UnknownModel(name.clone()))?; count])
+            }
+            Self::Both => {
+                let challenger = serving.challenger().filter(|c| c.traffic.in_comparisons);
+                let (champion, mut rng) =
+                    (serving.live(), StdRng::seed_from_u64(ask.seeds.iter().fold(0, |a, b| a ^ b.rotate_left(17))));
+                let Some(challenger) = challenger else { return Ok(vec![champion; count]) };
+                let of_challenger = count / 2 + usize::from(count % 2 == 1 && rng.random());
+                let mut policies = vec![SharedPolicy::clone(&challenger.policy); of_challenger];
+                policies.resize(count, champion);
+                policies.shuffle(&mut rng);
+                Ok(policies)
+            }
+        }
+    }
 }
 
 /// What comes out of a turn, in the order it happens.
@@ -72,7 +119,8 @@ type Merged = SelectAll<Pin<Box<dyn Stream<Item = (usize, Option<StreamEvent>)> 
 
 /// Answers on their way. Dropping it cancels them.
 pub struct Turn {
-    policy: SharedPolicy,
+    /// Of each answer; at least one.
+    policies: Vec<SharedPolicy>,
     conversation: Conversation,
     sampling: Sampling,
     seeds: Vec<u64>,
@@ -86,6 +134,7 @@ pub struct Turn {
 fn hold_while_computing(
     mut events: UnboundedReceiver<StreamEvent>,
     permit: Arc<Permit>,
+    mut watch: Watch,
 ) -> UnboundedReceiver<StreamEvent> {
     let (send, passed_on) = unbounded_channel();
     tokio::spawn(async move {
@@ -93,7 +142,12 @@ fn hold_while_computing(
         loop {
             tokio::select! {
                 event = events.recv() => {
-                    if event.is_none_or(|event| send.send(event).is_err()) {
+                    let Some(event) = event else {
+                        watch.closed();
+                        break;
+                    };
+                    watch.saw(&event, Instant::now());
+                    if send.send(event).is_err() {
                         break;
                     }
                 }
@@ -106,34 +160,57 @@ fn hold_while_computing(
 
 impl Turn {
     pub(super) async fn start(serving: &Serving, ask: Ask) -> Result<Self, ChatError> {
-        let Ask { conversation, mut sampling, seeds, policy } = ask;
-        let permit = Arc::new(serving.admit_many(seeds.len()).await?);
-        let policy = match policy {
-            None => serving.live(),
-            Some(id) => serving.by_id(&id).ok_or_else(|| ChatError::UnknownModel(id.to_string()))?,
-        };
-        sampling.max_tokens = sampling.max_tokens.min(policy.context_tokens());
+        let begun = Instant::now();
+        let permit = serving.admit(&ask.person, ask.seeds.len()).await?;
+        Self::admitted(serving, ask, permit, begun).await
+    }
+
+    /// A turn that has its place.
+    pub(super) async fn admitted(
+        serving: &Serving,
+        ask: Ask,
+        permit: Permit,
+        begun: Instant,
+    ) -> Result<Self, ChatError> {
+        let permit = Arc::new(permit);
+        let policies = ask.by.policies(serving, &ask)?;
+        let Ask { conversation, mut sampling, seeds, .. } = ask;
+        let context_tokens = policies.iter().map(|policy| policy.context_tokens()).min().unwrap_or_default();
+        sampling.max_tokens = sampling.max_tokens.min(context_tokens);
         let mut streams = Vec::with_capacity(seeds.len());
-        for (index, seed) in seeds.iter().enumerate() {
+        for (index, (seed, policy)) in seeds.iter().zip(&policies).enumerate() {
             let sampling = Sampling { seed: Some(*seed), ..sampling.clone() };
             let request = GenerateRequest { messages: conversation.messages().to_vec(), sampling };
             let events = policy.generate(request).await?;
-            let events = UnboundedReceiverStream::new(hold_while_computing(events, Arc::clone(&permit)));
+            let watch = serving.meters().watch(policy.id(), begun);
+            let events = UnboundedReceiverStream::new(hold_while_computing(events, Arc::clone(&permit), watch));
             let to_the_end = events.map(Some).chain(once(std::future::ready(None)));
             streams.push(to_the_end.map(move |event| (index, event)).boxed());
         }
         let answer = |_| Answer { id: CompletionId::new(), text: String::new(), tokens: Vec::new(), end: None };
         let answers = seeds.iter().map(answer).collect();
         let events = select_all(streams);
-        let mut turn = Self { policy, conversation, sampling, seeds, answers, events, first: None };
+        let mut turn = Self { policies, conversation, sampling, seeds, answers, events, first: None };
         turn.first = turn.pull().await?;
         Ok(turn)
     }
 
-    /// Which policy answers.
+    /// Which policy answers (the first answer, where candidates of a comparison are of two).
     #[must_use]
     pub fn policy(&self) -> &PolicyId {
-        self.policy.id()
+        self.policies[0].id()
+    }
+
+    /// How the answers are drawn.
+    #[must_use]
+    pub(super) fn sampling(&self) -> &Sampling {
+        &self.sampling
+    }
+
+    /// The seed of each answer.
+    #[must_use]
+    pub(super) fn seeds(&self) -> &[u64] {
+        &self.seeds
     }
 
     /// The prompt.
@@ -202,8 +279,9 @@ impl Turn {
             Some(NewCompletion {
                 id: answer.id.clone(),
                 user: user.clone(),
-                policy: self.policy.id().clone(),
+                policy: self.policies[place].id().clone(),
                 candidate: comparison.map(|id| (id.clone(), place)),
+                shadow_of: None,
                 messages: self.conversation.messages().to_vec(),
                 content: answer.text.clone(),
                 finish_reason: end.finish.as_str(),

@@ -4,13 +4,23 @@ use super::{CliError, Context};
 use crate::config::leaves;
 use serde_json::{Map, Value, json};
 
+/// Settings whose values nobody is shown.
+const SECRETS: [&str; 1] = ["remote.api_key"];
+
 /// Prints the settings.
 ///
 /// # Errors
 /// When the settings are wrong.
 pub fn run(context: &Context) -> Result<(), CliError> {
     let loaded = context.settings(&Vec::new())?;
-    let values = leaves(&serde_json::to_value(&loaded.config)?);
+    let mut values = leaves(&serde_json::to_value(&loaded.config)?);
+    for secret in SECRETS {
+        values.entry(secret.to_owned()).and_modify(|value| {
+            if !value.is_null() {
+                *value = json!("***");
+            }
+        });
+    }
     if context.json {
         let entry = |(key, value): (String, Value)| {
             let source = loaded.sources.get(&key).cloned();

@@ -20,7 +20,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 /// Makes the engine that the settings name; `main` knows how, and nobody else does. The error says what to do.
-pub type EngineFactory = fn(&Config) -> Result<Arc<dyn Engine>, String>;
+pub type EngineFactory = fn(&Config, &Path) -> Result<Arc<dyn Engine>, String>;
 
 /// Serves a chat model and keeps making it better from its users' rankings.
 #[derive(Debug, Parser)]

@@ -1,10 +1,11 @@
-//! `hone policy list|show|promote|rollback|export|import`: works on the data folder. A running server notices a change of champion within a
+//! `hone policy list|show|promote|rollback|challenge|unchallenge|export|import`: works on the data folder. A running server notices a change of champion within a
 //! second and swaps without dropping a request.
 
 use super::train::base_name;
 use super::{CliError, Context};
 use crate::jobs::JobError;
-use crate::jobs::champions::refuse_ungated;
+use crate::jobs::champions::{refuse_challenge, refuse_ungated};
+use crate::store::challenger::{self, Challenge, Traffic};
 use crate::store::policies::{self, NewPolicy, Policy};
 use crate::store::{Store, audit};
 use clap::Subcommand;
@@ -30,6 +31,22 @@ pub enum Command {
     },
     /// Go back to the champion before this one
     Rollback,
+    /// Give a policy a share of the champion's traffic, or change its share
+    Challenge {
+        /// Its id
+        id: String,
+        /// Share of conversations that it answers instead of the champion, 0 to 1
+        #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+        canary: f64,
+        /// Share of the champion's answers to which it writes its own, shown to nobody, 0 to 1
+        #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+        shadow: f64,
+        /// Leave it out of comparisons, which draw half of their candidates from it otherwise
+        #[arg(long)]
+        not_in_comparisons: bool,
+    },
+    /// End the challenge: all traffic is the champion's
+    Unchallenge,
     /// Write a policy as a folder that other software reads: a PEFT adapter, or merged weights
     Export {
         /// Its id
@@ -74,6 +91,13 @@ pub fn run(command: Command, context: &Context) -> Result<(), CliError> {
             })
         }
         Command::Rollback => change(&store, context.json, "policy.rollback", |tx| policies::roll_back(tx, ACTOR)),
+        Command::Challenge { id, canary, shadow, not_in_comparisons } => {
+            let traffic =
+                Traffic { canary_share: canary, shadow_share: shadow, in_comparisons: !not_in_comparisons }.checked();
+            let traffic = traffic.map_err(|e| CliError::Usage(e.to_string()))?;
+            challenge(&store, context.json, Challenge { policy_id: PolicyId::from_raw(id), traffic })
+        }
+        Command::Unchallenge => unchallenge(&store, context.json),
         Command::Export { id, dir, out, merged } => {
             let out = dir.or(out).unwrap_or_default(); // clap has seen to it that there is one
             export(&store, &get(&store, id)?, &out, merged, context.json)
@@ -102,16 +126,43 @@ where
     Ok(())
 }
 
+fn challenge(store: &Store, as_json: bool, challenge: Challenge) -> Result<(), CliError> {
+    let id = challenge.policy_id.clone();
+    let policy = store.read_blocking(move |c| policies::promotable(c, &challenge.policy_id).map(|p| (p, challenge)));
+    let (policy, challenge) = policy?;
+    refuse_challenge(&policy)?;
+    let said = json!({"policy": id, "traffic": challenge.traffic});
+    store.write_blocking(move |tx| {
+        challenger::set(tx, &challenge, ACTOR)?;
+        audit::note(tx, ACTOR, "policy.challenge", challenge.policy_id.as_str(), &json!(challenge.traffic))
+    })?;
+    let text = format!("{id} is the challenger; a running server gives it its share within a second");
+    println!("{}", if as_json { said.to_string() } else { text });
+    Ok(())
+}
+
+fn unchallenge(store: &Store, as_json: bool) -> Result<(), CliError> {
+    let ended = store.write_blocking(|tx| {
+        audit::note(tx, ACTOR, "policy.end_challenge", "challenger", &json!({}))?;
+        challenger::end(tx)
+    })?;
+    let text = if ended { "the challenge has ended" } else { "there was no challenger" };
+    println!("{}", if as_json { json!({"ended": ended}).to_string() } else { text.to_owned() });
+    Ok(())
+}
+
 fn list(store: &Store, as_json: bool) -> Result<(), CliError> {
-    let all = store.read_blocking(policies::list)?;
+    let (all, challenge) = store.read_blocking(|c| Ok((policies::list(c)?, challenger::get(c)?)))?;
+    let challenger = challenge.map(|challenge| challenge.policy_id);
     if as_json {
         let champion = all.iter().find(|p| p.state == policies::PolicyState::Champion).map(|p| &p.id);
-        println!("{}", json!({"champion": champion, "challenger": null, "policies": all}));
+        println!("{}", json!({"champion": champion, "challenger": challenger, "policies": all}));
         return Ok(());
     }
     for policy in all {
         let parent = policy.parent_id.map(|id| format!("from {id}")).unwrap_or_default();
-        println!("{:<38} {:<10} {}  {parent}", policy.id.as_str(), policy.state.as_str(), policy.created_at);
+        let state = if challenger.as_ref() == Some(&policy.id) { "challenger" } else { policy.state.as_str() };
+        println!("{:<38} {state:<10} {}  {parent}", policy.id.as_str(), policy.created_at);
     }
     Ok(())
 }

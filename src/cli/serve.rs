@@ -20,6 +20,9 @@ pub struct Args {
     /// What computes answers [default: auto]
     #[arg(long, value_enum)]
     engine: Option<EngineName>,
+    /// How the native engine keeps the base in memory [default: as published, bf16 or f32]
+    #[arg(long, value_name = "FORMAT", value_parser = ["f32", "bf16", "q8_0"])]
+    base_format: Option<String>,
 }
 
 /// Serves until told to stop.
@@ -27,12 +30,13 @@ pub struct Args {
 /// # Errors
 /// When another server holds the data folder, the base can't be loaded or the address is taken.
 pub fn run(args: Args, context: &Context, engine: EngineFactory) -> Result<(), CliError> {
-    let Args { listen, base, engine: engine_name } = args;
+    let Args { listen, base, engine: engine_name, base_format } = args;
     let engine_name = engine_name.and_then(|name| name.to_possible_value()).map(|name| name.get_name().to_owned());
-    let flags = [("listen", listen.map(|l| l.to_string())), ("base", base), ("engine", engine_name)];
+    let listen = listen.map(|l| l.to_string());
+    let flags = [("listen", listen), ("base", base), ("engine", engine_name), ("base_format", base_format)];
     let config = context.settings(&flags.into_iter().filter_map(|(key, text)| Some((key, text?))).collect())?.config;
     crate::telemetry::start(context.json);
-    let engine = engine(&config).map_err(CliError::Usage)?;
+    let engine = engine(&config, context.data()).map_err(CliError::Usage)?;
     let failed = |e: startup::StartError| CliError::Failed(e.to_string());
     let prepared = startup::prepare(context.data(), config, engine).map_err(failed)?;
     let (address, url) = (prepared.address(), prepared.sign_in_url());

@@ -4,14 +4,14 @@ use super::App;
 use super::auth::Caller;
 use super::body::Body;
 use super::error::{ApiError, ErrorBody};
-use super::messages::{MessageIn, SamplingIn, StopIn, conversation};
+use super::messages::{MessageIn, ResponseFormat, SamplingIn, StopIn, conversation};
 use super::presence;
 use super::sse::{self, Events, Gone};
-use crate::chat::{Ask, Event, Turn};
+use crate::chat::{Ask, By, Event, Turn};
 use actix_web::{HttpRequest, HttpResponse, web};
 use chunks::Chunks;
-use hone_domain::TokenEvent;
-use hone_domain::ids::PolicyId;
+use hone_domain::ids::UserId;
+use hone_domain::{Sampling, TokenEvent};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -24,7 +24,8 @@ pub const POLICY_HEADER: &str = "x-hone-policy";
 /// A chat request. Fields that hone doesn't know are ignored.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct ChatRequest {
-    /// `champion` (the default), or the id of a served policy.
+    /// `champion` (the default; where a canary is on, a share of the conversations gets the challenger), `challenger`, or the id of a
+    /// served policy.
     model: Option<String>,
     /// The prompt; the last message is the person's.
     messages: Vec<MessageIn>,
@@ -56,6 +57,11 @@ pub struct ChatRequest {
     logprobs: Option<bool>,
     /// And of this many likeliest alternatives, 0 to 20.
     top_logprobs: Option<usize>,
+    /// What the answer's text must be. Default: any text. An answer that is cut off by its length is the beginning of it.
+    response_format: Option<ResponseFormat>,
+    /// Functions that the model may call: none may be given, as the models here call none.
+    #[schema(value_type = Option<Vec<Object>>)]
+    tools: Option<Vec<Value>>,
     /// `false`: serve, but never log and never learn from it.
     store: Option<bool>,
     /// Anything; hone doesn't look at it.
@@ -183,10 +189,8 @@ struct Wanted {
     logprobs: bool,
 }
 
-impl TryFrom<ChatRequest> for Wanted {
-    type Error = ApiError;
-
-    fn try_from(request: ChatRequest) -> Result<Self, ApiError> {
+impl Wanted {
+    fn of(request: ChatRequest, person: UserId) -> Result<Self, ApiError> {
         let n = request.n.unwrap_or(1);
         if !(1..=9).contains(&n) {
             return Err(ApiError::value("n", format!("`n` must be 1 to 9, not {n}")));
@@ -198,6 +202,10 @@ impl TryFrom<ChatRequest> for Wanted {
         if request.max_completion_tokens == Some(0) {
             return Err(ApiError::value("max_completion_tokens", "`max_completion_tokens` must be at least 1"));
         }
+        if request.tools.is_some_and(|tools| !tools.is_empty()) {
+            let message = "the models here call no functions: leave `tools` out; for an answer of a certain form use `response_format`";
+            return Err(ApiError::value("tools", message));
+        }
         let top = logprobs.then(|| request.top_logprobs.unwrap_or(0));
         let sampling = SamplingIn {
             temperature: request.temperature,
@@ -208,13 +216,15 @@ impl TryFrom<ChatRequest> for Wanted {
             presence_penalty: request.presence_penalty,
             frequency_penalty: request.frequency_penalty,
         };
-        let sampling = sampling.sampling(top)?;
+        let format = request.response_format.and_then(ResponseFormat::format);
+        let sampling = Sampling { format, ..sampling.sampling(top)? };
         let seed = sampling.seed.unwrap_or_else(rand::random);
         let ask = Ask {
+            person,
             conversation: conversation(request.messages)?,
             sampling,
             seeds: (0..n as u64).map(|i| seed.wrapping_add(i)).collect(),
-            policy: request.model.filter(|name| name != "champion").map(PolicyId::from_raw),
+            by: request.model.filter(|name| name != "champion").map_or(By::Served, By::Named),
         };
         Ok(Self {
             ask,
@@ -229,18 +239,19 @@ impl TryFrom<ChatRequest> for Wanted {
 /// Answers a chat. A logged answer is on disk before the response (or the last chunk) is sent.
 ///
 /// # Errors
-/// 400 for wrong parameters or a prompt that doesn't fit, 404 for a model that isn't served, 503 when the queue is full.
+/// 400 for wrong parameters or a prompt that doesn't fit, 404 for a model that isn't served, 429 when the person has too many answers
+/// on their way, 503 when the queue is full.
 #[utoipa::path(post, path = "/v1/chat/completions", tag = "chat", request_body = ChatRequest, responses(
     (status = 200, body = ChatCompletion, description = "With `stream: true`: server-sent events, each a chat.completion.chunk, \
         then `[DONE]`. The header x-hone-policy names the policy."),
-    (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 503, body = ErrorBody)))]
+    (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 429, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub async fn complete(
     app: web::Data<App>,
     http: HttpRequest,
     Caller(user): Caller,
     Body(request): Body<ChatRequest>,
 ) -> Result<HttpResponse, ApiError> {
-    let Wanted { ask, stream, include_usage, keep, logprobs } = request.try_into()?;
+    let Wanted { ask, stream, include_usage, keep, logprobs } = Wanted::of(request, user.id.clone())?;
     let mut turn = presence::while_here(&http, app.chat.ask(ask)).await?;
     let policy = turn.policy().to_string();
     if stream {

@@ -195,7 +195,7 @@ impl<'a> CandidateWhole<'a> {
 /// 400 for wrong parameters or a prompt that doesn't fit, 503 when the queue is full.
 #[utoipa::path(post, path = "/v1/comparisons", tag = "feedback", request_body = ComparisonRequest, responses(
     (status = 200, body = ComparisonBody, description = "With `stream: true`: server-sent events, each a ComparisonEvent, then `[DONE]`."),
-    (status = 400, body = ErrorBody), (status = 503, body = ErrorBody)))]
+    (status = 400, body = ErrorBody), (status = 429, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub async fn create(
     app: web::Data<App>,
     http: HttpRequest,
@@ -205,7 +205,8 @@ pub async fn create(
     let prompt = conversation(std::mem::take(&mut request.messages))?;
     let k = request.k.unwrap_or(ComparisonRequest::K_DEFAULT);
     let stream = request.stream.unwrap_or(false);
-    let mut turn = presence::while_here(&http, app.chat.compare(prompt, k, request.sampling()?)).await?;
+    let mut turn =
+        presence::while_here(&http, app.chat.compare(user.id.clone(), prompt, k, request.sampling()?)).await?;
     let id = ComparisonId::new();
     if stream {
         return Ok(sse::respond(&[], |events| async move {

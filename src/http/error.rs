@@ -2,6 +2,7 @@
 
 use crate::chat::ChatError;
 use crate::jobs::JobError;
+use crate::serving::AdmissionError;
 use crate::store::StoreError;
 use actix_web::http::StatusCode;
 use actix_web::http::header::RETRY_AFTER;
@@ -178,6 +179,17 @@ impl From<StoreError> for ApiError {
     }
 }
 
+impl From<AdmissionError> for ApiError {
+    fn from(e: AdmissionError) -> Self {
+        match e {
+            AdmissionError::Full => Self::new(Code::Busy, e.to_string()),
+            AdmissionError::PersonFull(_) => {
+                Self { retry_after_seconds: Some(1), ..Self::new(Code::RateLimited, e.to_string()) }
+            }
+        }
+    }
+}
+
 impl From<EngineError> for ApiError {
     fn from(e: EngineError) -> Self {
         match &e {
@@ -185,6 +197,7 @@ impl From<EngineError> for ApiError {
                 Self::new(Code::ContextLengthExceeded, e.to_string()).with_param("messages")
             }
             EngineError::BadRequest(_) => Self::new(Code::InvalidValue, e.to_string()),
+            EngineError::BadFormat(_) => Self::new(Code::InvalidValue, e.to_string()).with_param("response_format"),
             EngineError::Busy => Self::new(Code::Busy, e.to_string()),
             EngineError::Load(_) | EngineError::Failed(_) => internal(&e),
         }
@@ -215,6 +228,7 @@ impl From<ChatError> for ApiError {
     fn from(e: ChatError) -> Self {
         match e {
             ChatError::Engine(e) => e.into(),
+            ChatError::Admission(e) => e.into(),
             ChatError::Store(e) => e.into(),
             ChatError::Messages(e) => e.into(),
             ChatError::Ranking(e) => e.into(),

@@ -1,7 +1,7 @@
 //! Messages and sampling parameters as clients send them, shared by chat, comparisons and demonstrations.
 
 use super::error::ApiError;
-use hone_domain::{Conversation, Message, Role, Sampling};
+use hone_domain::{AnswerFormat, Conversation, Message, Role, Sampling};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -116,6 +116,43 @@ pub struct SamplingIn {
     pub frequency_penalty: Option<f64>,
 }
 
+/// What an answer's text must be.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ResponseFormat {
+    /// Any text.
+    Text,
+    /// A JSON object.
+    JsonObject,
+    /// JSON of a schema.
+    JsonSchema {
+        /// The schema.
+        json_schema: NamedSchema,
+    },
+}
+
+/// A JSON Schema as OpenAI's clients send it; its `name` and `strict` change nothing here: a schema is always followed to the letter.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct NamedSchema {
+    /// The schema. Default: any object.
+    #[schema(value_type = Option<Object>)]
+    schema: Option<Value>,
+}
+
+impl ResponseFormat {
+    /// The format to hold the answer to.
+    #[must_use]
+    pub fn format(self) -> Option<AnswerFormat> {
+        match self {
+            Self::Text => None,
+            Self::JsonObject => Some(AnswerFormat::JsonObject),
+            Self::JsonSchema { json_schema } => {
+                Some(json_schema.schema.map_or(AnswerFormat::JsonObject, AnswerFormat::JsonSchema))
+            }
+        }
+    }
+}
+
 /// One stop text, or several.
 #[derive(Debug, ToSchema)]
 #[serde(untagged)]
@@ -143,6 +180,7 @@ impl SamplingIn {
             presence_penalty: self.presence_penalty.unwrap_or(base.presence_penalty),
             frequency_penalty: self.frequency_penalty.unwrap_or(base.frequency_penalty),
             logprobs,
+            format: None,
         };
         Ok(sampling.checked()?)
     }

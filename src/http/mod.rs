@@ -12,6 +12,7 @@ pub mod jobs;
 pub mod limits;
 pub mod me;
 pub mod messages;
+pub mod metrics;
 pub mod models;
 pub mod openapi;
 pub mod policies;
@@ -30,6 +31,7 @@ use crate::serving::Serving;
 use crate::store::{Store, audit};
 use auth::Caller;
 use limits::RateLimit;
+use metrics::RequestMeters;
 use serde_json::Value;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -48,6 +50,8 @@ pub struct App {
     pub champions: Arc<Champions>,
     /// Asks for jobs and looks at them.
     pub jobs: Jobs,
+    /// What is counted of requests.
+    pub requests: RequestMeters,
     /// Requests per person.
     pub rate_limit: RateLimit,
     /// True from the moment on that the server was told to stop: streams without an end of their own end then.

@@ -17,7 +17,7 @@ pub struct ModelList {
 /// Something that can be named as `model`.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Model {
-    /// The name: `champion`, or a policy's id.
+    /// The name: `champion`, `challenger`, or a policy's id.
     id: String,
     /// Always `model`.
     object: &'static str,
@@ -39,8 +39,17 @@ fn served(app: &App) -> Vec<Model> {
     };
     let live = app.serving.live();
     let previous = app.serving.previous();
+    let challenger = app.serving.challenger();
     let mut models = vec![model("champion", live.id().as_str()), model(live.id().as_str(), live.id().as_str())];
-    models.extend(previous.map(|p| model(p.id().as_str(), p.id().as_str())));
+    let by_id = |id: &str| model(id, id);
+    models.extend(previous.map(|p| by_id(p.id().as_str())));
+    if let Some(challenger) = challenger {
+        let id = challenger.policy.id().as_str();
+        models.push(model("challenger", id));
+        if models.iter().all(|model| model.id != id) {
+            models.push(by_id(id));
+        }
+    }
     models
 }
 

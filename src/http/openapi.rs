@@ -36,8 +36,12 @@ use utoipa::openapi::{OpenApi as Document, SecurityRequirement};
         policies::get,
         policies::promote,
         policies::roll_back,
+        policies::challenge,
+        policies::end_challenge,
+        policies::shadows,
         stats::get,
         health::healthz,
+        super::metrics::metrics,
         health::readyz,
     ),
     components(schemas(comparisons::ComparisonEvent))

@@ -2,14 +2,17 @@
 
 use super::App;
 use super::auth::Caller;
-use super::error::{ApiError, ErrorBody};
+use super::body::Body;
+use super::error::{ApiError, Code, ErrorBody};
+use crate::store::challenger::{self, Challenge, Duel, Traffic};
+use crate::store::completions::{self, Shadow};
 use crate::store::policies::{self, Policy, PolicyState};
 use crate::store::users::Role;
-use actix_web::web;
+use actix_web::{HttpResponse, web};
 use hone_domain::ids::PolicyId;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 /// All policies.
 #[derive(Debug, Serialize, ToSchema)]
@@ -18,6 +21,10 @@ pub struct PolicyList {
     champion: String,
     /// The one that is tried on some of them; null when none is.
     challenger: Option<String>,
+    /// What the challenger gets.
+    traffic: Option<Traffic>,
+    /// How the challenger fares against the champion in comparisons that people ranked.
+    duel: Option<Duel>,
     /// All of them.
     policies: Vec<Policy>,
 }
@@ -30,10 +37,100 @@ pub struct PolicyList {
     responses((status = 200, body = PolicyList), (status = 403, body = ErrorBody)))]
 pub async fn list(app: web::Data<App>, caller: Caller) -> Result<web::Json<PolicyList>, ApiError> {
     caller.require(Role::Operator)?;
-    let policies = app.store.read(policies::list).await?;
-    let champion = policies.iter().find(|p| p.state == PolicyState::Champion).map(|p| p.id.to_string());
-    let champion = champion.unwrap_or_else(|| app.serving.live().id().to_string());
-    Ok(web::Json(PolicyList { champion, challenger: None, policies }))
+    let live = app.serving.live().id().clone();
+    let read = move |c: &rusqlite::Connection| {
+        let (policies, challenge) = (policies::list(c)?, challenger::get(c)?);
+        let champion = policies.iter().find(|p| p.state == PolicyState::Champion).map_or(live, |p| p.id.clone());
+        let duel = challenge.as_ref().map(|on| challenger::duel(c, &on.policy_id, &champion)).transpose()?;
+        let (challenger, traffic) = challenge.map(|on| (on.policy_id.to_string(), on.traffic)).unzip();
+        Ok(PolicyList { champion: champion.to_string(), challenger, traffic, duel, policies })
+    };
+    Ok(web::Json(app.store.read(read).await?))
+}
+
+/// Who is to challenge, and for what.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct ChallengeRequest {
+    /// The policy.
+    policy: String,
+    /// 0 to 1, default 0: the share of conversations that it answers instead of the champion.
+    canary_share: Option<f64>,
+    /// 0 to 1, default 0: the share of the champion's answers to which it writes its own, shown to nobody.
+    shadow_share: Option<f64>,
+    /// Whether comparisons draw half of their candidates from it. Default true.
+    in_comparisons: Option<bool>,
+}
+
+/// Gives a policy a share of the champion's traffic, or changes its share. It holds from the next request on, and after a restart.
+///
+/// # Errors
+/// 400 for shares outside of 0 to 1, 403 below the role `operator`, 404, 409 when the gate rejected it or it is the champion.
+#[utoipa::path(put, path = "/v1/policies/challenger", tag = "operators", request_body = ChallengeRequest,
+    responses((status = 200, body = Policy), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody)))]
+pub async fn challenge(
+    app: web::Data<App>,
+    caller: Caller,
+    Body(request): Body<ChallengeRequest>,
+) -> Result<web::Json<Policy>, ApiError> {
+    caller.require(Role::Operator)?;
+    let default = Traffic::default();
+    let traffic = Traffic {
+        canary_share: request.canary_share.unwrap_or(default.canary_share),
+        shadow_share: request.shadow_share.unwrap_or(default.shadow_share),
+        in_comparisons: request.in_comparisons.unwrap_or(default.in_comparisons),
+    };
+    let traffic = traffic.checked().map_err(|e| ApiError::value(e.0, e.to_string()))?;
+    let challenge = Challenge { policy_id: PolicyId::from_raw(request.policy), traffic };
+    let policy = app.champions.challenge(challenge, &caller.0.name).await?;
+    app.audit(caller, "policy.challenge", policy.id.as_str(), json!(traffic)).await;
+    Ok(web::Json(policy))
+}
+
+/// Ends the challenge: all traffic is the champion's.
+///
+/// # Errors
+/// 403 below the role `operator`, 409 when there is no challenger.
+#[utoipa::path(delete, path = "/v1/policies/challenger", tag = "operators",
+    responses((status = 204), (status = 403, body = ErrorBody), (status = 409, body = ErrorBody)))]
+pub async fn end_challenge(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, ApiError> {
+    caller.require(Role::Operator)?;
+    if !app.champions.end_challenge().await? {
+        return Err(ApiError::new(Code::Conflict, "there is no challenger"));
+    }
+    app.audit(caller, "policy.end_challenge", "challenger", json!({})).await;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// How many to list.
+#[derive(Debug, Deserialize, IntoParams)]
+pub struct ShadowQuery {
+    /// At most so many, 1 to 100. Default 20.
+    limit: Option<usize>,
+}
+
+/// Answers that a policy wrote in the shadow, beside those that were shown.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ShadowList {
+    /// Newest first.
+    shadows: Vec<Shadow>,
+}
+
+/// What a policy wrote as challenger in the shadow, beside what was shown.
+///
+/// # Errors
+/// 403 below the role `operator`.
+#[utoipa::path(get, path = "/v1/policies/{id}/shadows", tag = "operators", params(("id" = String, Path), ShadowQuery),
+    responses((status = 200, body = ShadowList), (status = 403, body = ErrorBody)))]
+pub async fn shadows(
+    app: web::Data<App>,
+    caller: Caller,
+    id: web::Path<String>,
+    web::Query(query): web::Query<ShadowQuery>,
+) -> Result<web::Json<ShadowList>, ApiError> {
+    caller.require(Role::Operator)?;
+    let (id, limit) = (PolicyId::from_raw(id.into_inner()), query.limit.unwrap_or(20).clamp(1, 100));
+    let shadows = app.store.read(move |c| completions::shadows(c, &id, limit)).await?;
+    Ok(web::Json(ShadowList { shadows }))
 }
 
 /// One policy: what it came from, its data, figures and the gate's report.

@@ -1,10 +1,12 @@
 //! All routes, in one table.
 
 use super::error::{ApiError, Code};
-use super::{auth, chat, comparisons, feedback, health, jobs, me, models, openapi, policies, runs, session, stats, ui};
+use super::{
+    auth, chat, comparisons, feedback, health, jobs, me, metrics, models, openapi, policies, runs, session, stats, ui,
+};
 use actix_web::http::header::ALLOW;
 use actix_web::middleware::from_fn;
-use actix_web::web::{self, ServiceConfig, delete, get, post};
+use actix_web::web::{self, ServiceConfig, delete, get, post, put};
 use actix_web::{HttpResponse, Resource, ResponseError};
 
 /// Puts the table into an actix app.
@@ -24,8 +26,7 @@ pub fn table(app: &mut ServiceConfig) {
                 .configure(signed_in)
                 .default_service(web::to(not_found)),
         )
-        // What scrapes it must not be given the page.
-        .service(web::resource("/metrics").to(not_found))
+        .service(at("/metrics", "GET").route(get().to(metrics::metrics)))
         .default_service(web::to(ui::serve));
 }
 
@@ -50,6 +51,12 @@ fn signed_in(v1: &mut ServiceConfig) {
         .service(at("/runs/{id}/report", "GET").route(get().to(runs::report)))
         .service(at("/policies", "GET").route(get().to(policies::list)))
         .service(at("/policies/rollback", "POST").route(post().to(policies::roll_back)))
+        .service(
+            at("/policies/challenger", "PUT, DELETE")
+                .route(put().to(policies::challenge))
+                .route(delete().to(policies::end_challenge)),
+        )
+        .service(at("/policies/{id}/shadows", "GET").route(get().to(policies::shadows)))
         .service(at("/policies/{id}/promote", "POST").route(post().to(policies::promote)))
         .service(at("/policies/{id}", "GET").route(get().to(policies::get)))
         .service(at("/stats", "GET").route(get().to(stats::get)));

@@ -4,7 +4,8 @@
 //! swapped. A crash in between leaves the database right, and the next start (or the next tick) serves what it says.
 
 use super::JobError;
-use crate::serving::{Serving, SharedPolicy};
+use crate::serving::{Challenger, Serving, SharedPolicy};
+use crate::store::challenger::{self, Challenge};
 use crate::store::policies::{self, Policy, PolicyState};
 use crate::store::{Store, StoreError};
 use hone_domain::ids::PolicyId;
@@ -122,6 +123,66 @@ impl Champions {
         Ok(true)
     }
 
+    /// Gives a policy a share of the champion's traffic, or changes its share.
+    ///
+    /// # Errors
+    /// As [`Champions::promote`]; or when it is the champion.
+    pub async fn challenge(&self, challenge: Challenge, actor: &str) -> Result<Policy, JobError> {
+        let _one_at_a_time = self.changing.lock().await;
+        let id = challenge.policy_id.clone();
+        let policy = self.store.read(move |c| policies::promotable(c, &id)).await?;
+        refuse_challenge(&policy)?;
+        let loaded = self.load(&policy).await?;
+        let (traffic, actor) = (challenge.traffic, actor.to_owned());
+        self.store.write(move |tx| challenger::set(tx, &challenge, &actor)).await?;
+        self.serving.challenge(Some(Challenger { policy: loaded, traffic }));
+        Ok(policy)
+    }
+
+    /// Ends the challenge: all traffic is the champion's. Answers whether there was one.
+    ///
+    /// # Errors
+    /// When the database can't.
+    pub async fn end_challenge(&self) -> Result<bool, StoreError> {
+        let _one_at_a_time = self.changing.lock().await;
+        let ended = self.store.write(challenger::end).await?;
+        self.serving.challenge(None);
+        Ok(ended)
+    }
+
+    /// Serves the database's challenge, after a start and where the command line has changed it. A challenger that can't be loaded
+    /// loses its challenge, and the error says why.
+    ///
+    /// # Errors
+    /// When it can't be loaded.
+    pub async fn follow_challenge(&self) -> Result<(), JobError> {
+        let Ok(_one_at_a_time) = self.changing.try_lock() else { return Ok(()) };
+        let wanted = self.store.read(challenger::get).await?;
+        let has = self.serving.challenger();
+        let Some(Challenge { policy_id, traffic }) = wanted else {
+            if has.is_some() {
+                self.serving.challenge(None);
+            }
+            return Ok(());
+        };
+        if has.is_some_and(|has| *has.policy.id() == policy_id && has.traffic == traffic) {
+            return Ok(());
+        }
+        let policy = self.store.read(move |c| policies::promotable(c, &policy_id)).await;
+        let loaded = match policy {
+            Ok(policy) => self.load(&policy).await,
+            Err(e) => Err(e.into()),
+        };
+        match loaded {
+            Ok(policy) => self.serving.challenge(Some(Challenger { policy, traffic })),
+            Err(e) => {
+                self.store.write(challenger::end).await?;
+                return Err(e);
+            }
+        }
+        Ok(())
+    }
+
     /// Loads a policy beside the live one; writes the merged weights first where the engine needs them.
     pub(super) async fn load(&self, policy: &Policy) -> Result<SharedPolicy, JobError> {
         if let Some(loaded) = self.serving.by_id(&policy.id) {
@@ -147,6 +208,17 @@ impl Champions {
             tracing::warn!(error = %e, "can't remove merged weights that nobody needs any more");
         }
     }
+}
+
+/// Who may challenge: who may be promoted, and isn't the champion.
+///
+/// # Errors
+/// As [`refuse_ungated`], or when it is the champion.
+pub fn refuse_challenge(policy: &Policy) -> Result<(), JobError> {
+    if policy.state == PolicyState::Champion {
+        return Err(JobError::Conflict(format!("policy {} is the champion itself", policy.id)));
+    }
+    refuse_ungated(policy)
 }
 
 /// An operator may bring back what was once served, but not serve what the gate refused or never saw.
@@ -199,14 +271,17 @@ fn files(data_dir: &Path, policy: &Policy, engine: &dyn Engine) -> Result<Policy
     Ok(PolicyFiles { id: policy.id.clone(), base_dir, adapter_dir, merged_dir })
 }
 
-/// Removes the merged weights of policies that are neither champion, nor the way back, nor candidates: each is as large as the base
+/// Removes the merged weights of policies that are neither champion, nor the way back, nor challenger, nor candidates: each is as large as the base
 /// model, and can be written again from the adapter.
 fn prune_merged(store: &Store) -> Result<(), JobError> {
-    let (all, back) = store.read_blocking(|c| Ok((policies::list(c)?, policies::previous_champion(c)?)))?;
+    let read = |c: &Connection| Ok((policies::list(c)?, policies::previous_champion(c)?, challenger::get(c)?));
+    let (all, back, challenge) = store.read_blocking(read)?;
+    let used = [back, challenge.map(|challenge| challenge.policy_id)];
     for policy in all {
-        let wanted = matches!(policy.state, PolicyState::Champion | PolicyState::Candidate);
+        let wanted = matches!(policy.state, PolicyState::Champion | PolicyState::Candidate)
+            || used.iter().flatten().any(|id| *id == policy.id);
         let merged = store.data_dir().join("policies").join(policy.id.as_str()).join("merged");
-        if !wanted && back.as_ref() != Some(&policy.id) && merged.exists() {
+        if !wanted && merged.exists() {
             std::fs::remove_dir_all(&merged).map_err(JobError::file(&merged))?;
         }
     }

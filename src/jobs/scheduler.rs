@@ -139,6 +139,9 @@ impl Scheduler {
         if let Err(e) = self.champions.follow().await {
             tracing::error!(error = %e, "can't serve the champion that was chosen; the one before it stays");
         }
+        if let Err(e) = self.champions.follow_challenge().await {
+            tracing::error!(error = %e, "can't serve the challenger: its challenge has ended");
+        }
         let unfinished = self.store.read(jobs::unfinished).await?;
         let unfinished = self.cancel_queued(unfinished).await?;
         if self.held.is_none() {

@@ -56,6 +56,9 @@ impl LoadedPolicy for EchoPolicy {
         if prompt_tokens >= CONTEXT_TOKENS {
             return Err(EngineError::PromptTooLong { tokens: prompt_tokens, max: CONTEXT_TOKENS });
         }
+        if request.sampling.format.is_some() {
+            return Err(EngineError::BadFormat("the echo engine can't hold its answers to a format".into()));
+        }
         let (words, finish) = answer(&request, CONTEXT_TOKENS - prompt_tokens);
         let with_logprobs = request.sampling.logprobs.is_some();
         let (send, events) = mpsc::unbounded_channel();

@@ -1,5 +1,5 @@
 //! The live policy: which one answers, how a better one takes its place under live traffic, and how many requests may
-//! be answered at once. May use: domain and any `Engine`. Knows nothing of HTTP, SQL or tensors.
+//! be answered at once. May use: domain, the store's types and any `Engine`. Knows nothing of HTTP, SQL or tensors.
 //!
 //! A request calls [`Serving::live`] once and keeps that `Arc` until its last token: no answer mixes two policies.
 //! `publish` swaps the pointer; the policy before it stays loaded, so that going back takes a pointer swap too. Older ones
@@ -7,17 +7,22 @@
 
 pub mod admission;
 pub mod auto;
+pub mod challenger;
 pub mod check;
 pub mod echo;
+pub mod meters;
+pub mod remote;
 #[cfg(test)]
 mod tests;
 
-pub use admission::{Admission, Permit};
+pub use admission::{Admission, AdmissionError, Permit};
 pub use check::{CheckText, ServeCheck, ServeCheckLimits, ServeCheckReport};
+pub use meters::Meters;
 
-use arc_swap::ArcSwap;
-use hone_domain::ids::PolicyId;
-use hone_domain::{Engine, EngineError, LoadedPolicy, PolicyFiles};
+use crate::store::challenger::Traffic;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use hone_domain::ids::{PolicyId, UserId};
+use hone_domain::{Conversation, Engine, EngineError, LoadedPolicy, PolicyFiles};
 use serde::{Deserialize, Serialize};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -32,14 +37,25 @@ pub struct ServingConfig {
     pub running_max: usize,
     /// Answers that may wait for their turn; one more is told to come back later.
     pub waiting_max: usize,
+    /// Answers, running and waiting, that one person may have at a time; one more is told 429.
+    pub person_max: usize,
     /// How far the engine's log-probabilities may be from the trainer's.
     pub check: ServeCheckLimits,
 }
 
 impl Default for ServingConfig {
     fn default() -> Self {
-        Self { running_max: 16, waiting_max: 64, check: ServeCheckLimits::default() }
+        Self { running_max: 16, waiting_max: 64, person_max: 32, check: ServeCheckLimits::default() }
     }
+}
+
+/// A policy beside the live one, and what it gets.
+#[derive(Clone)]
+pub struct Challenger {
+    /// The policy.
+    pub policy: SharedPolicy,
+    /// Its share.
+    pub traffic: Traffic,
 }
 
 /// The engine, the live policy and the one before it. Shared by all requests.
@@ -49,10 +65,12 @@ pub struct Serving {
     live: ArcSwap<SharedPolicy>,
     /// What `roll_back` returns to. Its lock also orders publishers; requests never take it.
     previous: Mutex<Option<SharedPolicy>>,
+    challenger: ArcSwapOption<Challenger>,
     /// One load at a time: two would need the memory of both.
     loading: tokio::sync::Mutex<()>,
     admission: Admission,
     limits: ServeCheckLimits,
+    meters: Meters,
 }
 
 impl Serving {
@@ -65,16 +83,18 @@ impl Serving {
         files: &PolicyFiles,
         config: &ServingConfig,
     ) -> Result<Arc<Self>, EngineError> {
-        let ServingConfig { running_max, waiting_max, check } = config;
+        let ServingConfig { running_max, waiting_max, person_max, check } = config;
         let first = engine.load(files).await?;
         tracing::info!(engine = engine.name(), policy = %first.id(), "serving the first policy");
         Ok(Arc::new(Self {
             engine,
             live: ArcSwap::from_pointee(first),
             previous: Mutex::new(None),
+            challenger: ArcSwapOption::empty(),
             loading: tokio::sync::Mutex::new(()),
-            admission: Admission::new(*running_max, *waiting_max),
+            admission: Admission::new(*running_max, *waiting_max, *person_max),
             limits: check.clone(),
+            meters: Meters::default(),
         }))
     }
 
@@ -96,10 +116,31 @@ impl Serving {
         self.previous.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The live or the previous policy, by its id.
+    /// The policy beside the live one, where there is one.
+    #[must_use]
+    pub fn challenger(&self) -> Option<Arc<Challenger>> {
+        self.challenger.load_full()
+    }
+
+    /// Gives a policy a share of the traffic, from the next request on, or ends that. The live policy itself can't challenge.
+    pub fn challenge(&self, challenger: Option<Challenger>) {
+        let challenger = challenger.filter(|challenger| challenger.policy.id() != self.live.load().id());
+        self.challenger.store(challenger.map(Arc::new));
+    }
+
+    /// The policy that answers a conversation: the live one, or the challenger where the canary takes it. Call it ONCE per request
+    /// and keep the result until the last token.
+    #[must_use]
+    pub fn serves(&self, person: &UserId, conversation: &Conversation) -> SharedPolicy {
+        let takes = |c: &Arc<Challenger>| challenger::canary_takes(&c.traffic, c.policy.id(), person, conversation);
+        self.challenger().filter(takes).map_or_else(|| self.live(), |c| SharedPolicy::clone(&c.policy))
+    }
+
+    /// A loaded policy by its id: the live one, the previous one or the challenger.
     #[must_use]
     pub fn by_id(&self, id: &PolicyId) -> Option<SharedPolicy> {
-        [Some(self.live()), self.previous()].into_iter().flatten().find(|policy| policy.id() == id)
+        let challenger = self.challenger().map(|c| SharedPolicy::clone(&c.policy));
+        [Some(self.live()), self.previous(), challenger].into_iter().flatten().find(|policy| policy.id() == id)
     }
 
     /// Loads a policy beside the live one, which goes on answering; nobody is answered by the new one before `publish`.
@@ -123,6 +164,9 @@ impl Serving {
             return;
         }
         tracing::info!(policy = %policy.id(), "publishing a policy");
+        if self.challenger().is_some_and(|challenger| challenger.policy.id() == policy.id()) {
+            self.challenger.store(None);
+        }
         let replaced = self.live.swap(Arc::new(policy));
         let older = previous.replace(SharedPolicy::clone(&replaced));
         // Unloading may take a while: not under the lock.
@@ -146,21 +190,19 @@ impl Serving {
         }
     }
 
-    /// Waits for a turn to compute one answer. Call it before tokenising, and keep the permit until the last token.
+    /// Waits for a turn to compute `answers` answers of a person together (the candidates of a comparison, `n` of a request). Call it
+    /// before tokenising, and keep the permit until the last token.
     ///
     /// # Errors
-    /// [`EngineError::Busy`] when as many as may wait are waiting.
-    pub async fn admit(&self) -> Result<Permit, EngineError> {
-        self.admission.admit(1).await
+    /// When they don't fit into the queue, or into the person's share of it.
+    pub async fn admit(&self, person: &UserId, answers: usize) -> Result<Permit, AdmissionError> {
+        self.admission.admit(person, answers).await
     }
 
-    /// Waits for a turn to compute `answers` answers together (the candidates of a comparison, `n` of a request): all at
-    /// once, so that two such requests can't each hold half of what the other waits for.
-    ///
-    /// # Errors
-    /// [`EngineError::Busy`] when they don't fit into the queue.
-    pub async fn admit_many(&self, answers: usize) -> Result<Permit, EngineError> {
-        self.admission.admit(answers).await
+    /// What is measured of answers.
+    #[must_use]
+    pub fn meters(&self) -> &Meters {
+        &self.meters
     }
 
     /// How full the queue is, for `/metrics`.

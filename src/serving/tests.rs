@@ -69,7 +69,7 @@ async fn serving() -> Arc<Serving> {
 
 /// One request as a handler makes it: admit, `live` once, read to the end. Returns the policy and the tokens' names.
 async fn request(serving: &Serving) -> (String, Vec<String>) {
-    let _permit = serving.admit().await.expect("the queue has room");
+    let _permit = serving.admit(&UserId::from_raw("ann"), 1).await.expect("the queue has room");
     let policy = serving.live();
     let request = GenerateRequest { messages: vec![], sampling: Sampling::default() };
     let mut events = policy.generate(request).await.expect("starts");

@@ -4,6 +4,7 @@ use super::{StoreError, count, now};
 use hone_domain::ids::{ComparisonId, CompletionId, PolicyId, UserId};
 use hone_domain::{Message, Sampling};
 use rusqlite::{Connection, OptionalExtension, params};
+use serde::Serialize;
 
 /// An answer to be logged.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,6 +17,8 @@ pub struct NewCompletion {
     pub policy: PolicyId,
     /// The comparison it is a candidate of, and its place there.
     pub candidate: Option<(ComparisonId, usize)>,
+    /// The shown answer to the same prompt, where nobody was shown this one.
+    pub shadow_of: Option<CompletionId>,
     /// The prompt.
     pub messages: Vec<Message>,
     /// The answer.
@@ -35,10 +38,10 @@ pub struct NewCompletion {
 /// # Errors
 /// When the database fails.
 pub fn insert(tx: &Connection, new: &NewCompletion) -> Result<(), StoreError> {
-    let NewCompletion { id, user, policy, candidate, messages, content, finish_reason, sampling, .. } = new;
+    let NewCompletion { id, user, policy, candidate, shadow_of, messages, content, finish_reason, sampling, .. } = new;
     let sql = "insert into completions(id, user_id, policy_id, comparison_id, position, messages_json, content,
-                 finish_reason, sampling_json, prompt_tokens, completion_tokens, created_at)
-               values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+                 finish_reason, sampling_json, prompt_tokens, completion_tokens, created_at, shadow_of)
+               values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
     tx.prepare_cached(sql)?.execute(params![
         id.as_str(),
         user.as_str(),
@@ -52,8 +55,50 @@ pub fn insert(tx: &Connection, new: &NewCompletion) -> Result<(), StoreError> {
         count(new.prompt_tokens),
         count(new.completion_tokens),
         now(),
+        shadow_of.as_ref().map(CompletionId::as_str),
     ])?;
     Ok(())
+}
+
+/// A prompt with the answer that was shown, and the challenger's, which wasn't.
+#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
+pub struct Shadow {
+    /// The prompt.
+    #[schema(value_type = Vec<Object>)]
+    pub messages: Vec<Message>,
+    /// Who gave the answer that was shown.
+    #[schema(value_type = String)]
+    pub shown_policy: PolicyId,
+    /// That answer.
+    pub shown: String,
+    /// The challenger's answer.
+    pub shadow: String,
+    /// When.
+    pub created_at: String,
+}
+
+/// What a challenger wrote in the shadow, the newest first.
+///
+/// # Errors
+/// When the database fails.
+pub fn shadows(c: &Connection, policy: &PolicyId, limit: usize) -> Result<Vec<Shadow>, StoreError> {
+    let sql = "select s.messages_json, o.policy_id, o.content, s.content, s.created_at
+               from completions s join completions o on o.id = s.shadow_of
+               where s.policy_id = ?1 order by s.created_at desc limit ?2";
+    let mut rows = c.prepare_cached(sql)?;
+    let mut rows = rows.query(params![policy.as_str(), count(limit)])?;
+    let mut shadows = Vec::new();
+    while let Some(row) = rows.next()? {
+        let messages: String = row.get(0)?;
+        shadows.push(Shadow {
+            messages: serde_json::from_str(&messages)?,
+            shown_policy: PolicyId::from_raw(row.get::<_, String>(1)?),
+            shown: row.get(2)?,
+            shadow: row.get(3)?,
+            created_at: row.get(4)?,
+        });
+    }
+    Ok(shadows)
 }
 
 /// Checks that an answer is this person's.

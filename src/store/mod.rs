@@ -5,6 +5,7 @@
 
 pub mod audit;
 pub mod backup;
+pub mod challenger;
 mod columns;
 pub mod comparisons;
 pub mod completions;
@@ -21,14 +22,16 @@ pub mod snapshots;
 pub mod stats;
 pub mod training_data;
 pub mod users;
+mod writer;
 
-use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags};
 use rusqlite_migration::{M, Migrations};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc as std_mpsc;
 use std::time::Duration;
 use tokio::sync::oneshot;
+use writer::Work;
 
 /// Why the store can't do it.
 #[derive(Debug, thiserror::Error)]
@@ -88,7 +91,7 @@ type Task = Box<dyn FnOnce(&mut Connection) + Send>;
 /// Handle on the database: cheap to clone, usable from async code and from plain threads.
 #[derive(Clone)]
 pub struct Store {
-    writer: std_mpsc::SyncSender<Task>,
+    writer: std_mpsc::SyncSender<Work>,
     readers: Arc<[std_mpsc::SyncSender<Task>]>,
     next_reader: Arc<std::sync::atomic::AtomicUsize>,
     data_dir: Arc<Path>,
@@ -110,7 +113,7 @@ impl Store {
         let connection = migrated(data_dir, &path)?;
         let readers: Result<Vec<_>, StoreError> = (0..READERS).map(|_| Ok(spawn(connect(&path, true)?))).collect();
         Ok(Self {
-            writer: spawn(connection),
+            writer: writer::spawn(connection, QUEUE_MAX),
             readers: readers?.into(),
             next_reader: Arc::default(),
             data_dir: data_dir.into(),
@@ -132,8 +135,8 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     {
-        let (task, answer) = in_transaction(f);
-        hand_over(&self.writer, task).await?;
+        let (work, answer) = Work::write(f);
+        hand_over(&self.writer, work).await?;
         answer.await.map_err(|_| StoreError::Closed)?
     }
 
@@ -160,8 +163,8 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     {
-        let (task, answer) = in_transaction(f);
-        self.writer.send(task).map_err(|_| StoreError::Closed)?;
+        let (work, answer) = Work::write(f);
+        self.writer.send(work).map_err(|_| StoreError::Closed)?;
         answer.blocking_recv().map_err(|_| StoreError::Closed)?
     }
 
@@ -189,7 +192,7 @@ impl Store {
             let busy: bool = c.query_row("pragma wal_checkpoint(truncate)", [], |row| row.get(0))?;
             if busy { Err(StoreError::Conflict("the database's log is in use: try again".into())) } else { Ok(()) }
         });
-        self.writer.send(task).map_err(|_| StoreError::Closed)?;
+        self.writer.send(Work::Alone(task)).map_err(|_| StoreError::Closed)?;
         answer.blocking_recv().map_err(|_| StoreError::Closed)?
     }
 
@@ -200,22 +203,6 @@ impl Store {
 }
 
 type Answer<T> = oneshot::Receiver<Result<T, StoreError>>;
-
-fn in_transaction<T: Send + 'static>(
-    f: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
-) -> (Task, Answer<T>) {
-    let (send, answer) = oneshot::channel();
-    let task: Task = Box::new(move |connection| {
-        let result = (|| {
-            let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let value = f(&tx)?;
-            tx.commit()?;
-            Ok(value)
-        })();
-        let _gone = send.send(result);
-    });
-    (task, answer)
-}
 
 fn reading<T: Send + 'static>(
     f: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
@@ -228,7 +215,7 @@ fn reading<T: Send + 'static>(
 }
 
 /// Puts a task into a bounded queue without blocking an async worker.
-async fn hand_over(queue: &std_mpsc::SyncSender<Task>, task: Task) -> Result<(), StoreError> {
+async fn hand_over<W: Send + 'static>(queue: &std_mpsc::SyncSender<W>, task: W) -> Result<(), StoreError> {
     match queue.try_send(task) {
         Ok(()) => Ok(()),
         Err(std_mpsc::TrySendError::Disconnected(_)) => Err(StoreError::Closed),
@@ -272,7 +259,10 @@ fn migrated(data_dir: &Path, path: &Path) -> Result<Connection, StoreError> {
     let turn = std::fs::File::create(data_dir.join("migrate.lock")).map_err(taking_turns)?;
     turn.lock().map_err(taking_turns)?;
     let mut connection = connect(path, false)?;
-    let steps = [M::up(include_str!("../../migrations/0001_init.sql"))];
+    let steps = [
+        M::up(include_str!("../../migrations/0001_init.sql")),
+        M::up(include_str!("../../migrations/0002_challenger.sql")),
+    ];
     Migrations::new(steps.to_vec()).to_latest(&mut connection).map_err(|e| {
         let cause = match e {
             rusqlite_migration::Error::RusqliteError { err, .. } => err.to_string(),

@@ -16,7 +16,7 @@ pub fn export(c: &Connection, user: &UserId) -> Result<Value, StoreError> {
     let sql = "select json_object(
       'exported_at', ?2,
       'user', (select json_object('id', id, 'name', name, 'role', role, 'created_at', created_at) from users where id = ?1),
-      'completions', (select json_group_array(json_object('id', id, 'comparison', comparison_id,
+      'completions', (select json_group_array(json_object('id', id, 'comparison', comparison_id, 'shadow_of', shadow_of,
          -- Blind until it is ranked.
          'policy', case when comparison_id is null or comparison_id in (select comparison_id from rankings) then policy_id end,
          'messages', json(messages_json), 'content', content, 'finish_reason', finish_reason,

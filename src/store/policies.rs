@@ -4,7 +4,7 @@
 mod tests;
 
 use super::columns::{json, json_or_null, text_enum};
-use super::{StoreError, now};
+use super::{StoreError, challenger, now};
 use hone_domain::ids::{PolicyId, RunId};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Serialize;
@@ -318,6 +318,7 @@ fn crown(
         "insert into promotions(policy_id, previous_id, kind, actor, at) values (?1, ?2, ?3, ?4, ?5)",
         params![id.as_str(), old, kind, actor, at],
     )?;
+    challenger::end_of(c, id)?;
     get(c, id)
 }
 

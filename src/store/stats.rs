@@ -9,7 +9,7 @@ use serde::Serialize;
 pub struct Stats {
     /// People who may sign in.
     pub users: i64,
-    /// Logged answers, candidates included.
+    /// Logged answers that were shown, candidates included.
     pub completions: i64,
     /// Comparisons made.
     pub comparisons: i64,
@@ -33,7 +33,7 @@ pub fn counts(connection: &Connection) -> Result<Stats, StoreError> {
     let count = |sql: &str| connection.query_row(sql, [], |r| r.get::<_, i64>(0));
     Ok(Stats {
         users: count("select count(*) from users where revoked_at is null")?,
-        completions: count("select count(*) from completions")?,
+        completions: count("select count(*) from completions where shadow_of is null")?,
         comparisons: count("select count(*) from comparisons")?,
         rankings: count("select count(*) from rankings")?,
         not_rankable: count("select count(*) from rankings where not_rankable = 1")?,

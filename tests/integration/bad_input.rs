@@ -76,6 +76,28 @@ async fn unknown_paths_and_methods_answer_in_json() {
 }
 
 #[actix_web::test]
+async fn one_person_cannot_take_all_places() {
+    let mut setup = Setup { engine: Arc::new(EchoEngine { token_delay: Duration::from_secs(1) }), ..Setup::default() };
+    setup.config.serving.person_max = 2;
+    let app = TestApp::with(setup).await;
+    let (ann, bob) = (app.person("ann", Role::User), app.person("bob", Role::User));
+    let ask = json!({"messages": [{"role": "user", "content": "a b c d e f g h"}], "stream": true, "n": 2});
+    let stream = |key: &str| app.request(Method::POST, "/v1/chat/completions", key).json(&ask).send();
+    let anns = stream(&ann).await.expect("an answer");
+    assert_eq!(anns.status(), 200);
+    let refused = app.post("/v1/chat/completions", &ann, ask.clone()).await;
+    assert_eq!(refused.error(), (429, "rate_limit_exceeded", None));
+    assert!(refused.headers.contains_key("retry-after"));
+    assert_eq!(stream(&bob).await.expect("an answer").status(), 200);
+    drop(anns);
+    let since = std::time::Instant::now();
+    while stream(&ann).await.expect("an answer").status() == 429 {
+        assert!(since.elapsed() < Duration::from_secs(5), "free as soon as the client is gone");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[actix_web::test]
 async fn a_full_queue_says_when_to_come_back() {
     let mut setup = Setup { engine: Arc::new(EchoEngine { token_delay: Duration::from_secs(1) }), ..Setup::default() };
     setup.config.serving.running_max = 1;

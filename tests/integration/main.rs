@@ -2,6 +2,7 @@
 
 mod access;
 mod bad_input;
+mod challenger;
 mod chat;
 mod durability;
 mod feedback;
@@ -12,4 +13,5 @@ mod never_lost;
 mod openapi;
 mod page;
 mod support;
+mod swaps;
 mod train_command;

@@ -45,6 +45,32 @@ async fn the_seed_decides_the_answer_streamed_or_not() {
 }
 
 #[actix_web::test]
+async fn an_answer_is_held_to_the_schema_that_is_asked_for() {
+    let (app, key) = start().await;
+    let of = |format: Value| ask(json!({"response_format": format, "max_tokens": 60, "seed": 3}));
+    let schema = json!({"type": "object", "properties": {"sure": {"type": "boolean"}}, "required": ["sure"],
+        "additionalProperties": false});
+    let format = json!({"type": "json_schema", "json_schema": {"name": "verdict", "strict": true, "schema": schema}});
+    let answer = app.post("/v1/chat/completions", &key, of(format)).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let verdict: Value = serde_json::from_str(content(&answer.body)).expect("JSON");
+    assert!(verdict["sure"].is_boolean(), "{verdict}");
+    let object = app.post("/v1/chat/completions", &key, of(json!({"type": "json_object"}))).await;
+    assert!(content(&object.body).starts_with('{'), "{object:?}");
+    let text = app.post("/v1/chat/completions", &key, of(json!({"type": "text"}))).await;
+    assert_eq!(text.status, 200);
+    for wrong in [json!({"type": "json_schema", "json_schema": {"schema": {"type": "objekt"}}}), json!({"type": "xml"})]
+    {
+        let refused = app.post("/v1/chat/completions", &key, of(wrong)).await;
+        assert_eq!((refused.status, refused.error().1), (400, "invalid_value"), "{refused:?}");
+        assert!(refused.error().2.is_some_and(|param| param.starts_with("response_format")), "{refused:?}");
+    }
+    let tools = ask(json!({"tools": [{"type": "function", "function": {"name": "f"}}]}));
+    assert_eq!(app.post("/v1/chat/completions", &key, tools).await.error(), (400, "invalid_value", Some("tools")));
+    assert_eq!(app.post("/v1/chat/completions", &key, ask(json!({"tools": []}))).await.status, 200);
+}
+
+#[actix_web::test]
 async fn the_context_bounds_prompt_and_answer() {
     let (app, key) = start().await;
     let long = json!({"messages": [{"role": "user", "content": "a".repeat(500)}]});

@@ -1,6 +1,8 @@
 //! The web page, and what is open to everybody.
 
 use crate::support::TestApp;
+use hone::store::users::Role;
+use serde_json::json;
 
 #[actix_web::test]
 async fn every_path_is_the_page_under_a_strict_policy() {
@@ -50,6 +52,34 @@ async fn health_is_open_and_readiness_writes() {
         let response = reqwest::get(format!("{}{path}", app.url)).await.expect("an answer");
         assert_eq!(response.status(), 200, "{path}");
     }
-    let metrics = reqwest::get(format!("{}/metrics", app.url)).await.expect("an answer");
-    assert_eq!(metrics.status(), 404, "what scrapes it isn't given the page");
+}
+
+#[actix_web::test]
+async fn metrics_tell_of_answers_requests_and_the_queue() {
+    let app = TestApp::start().await;
+    let key = app.person("ann", Role::User);
+    let ask = json!({"messages": [{"role": "user", "content": "one two three"}], "n": 2, "max_tokens": 2});
+    assert_eq!(app.post("/v1/chat/completions", &key, ask).await.status, 200);
+    app.get("/v1/comparisons/cmp_none", &key).await;
+    let made_up = reqwest::Method::from_bytes(b"BREW").expect("a method");
+    reqwest::Client::new().request(made_up, &app.url).send().await.expect("an answer");
+    let response = reqwest::get(format!("{}/metrics", app.url)).await.expect("an answer");
+    assert_eq!(response.headers()["content-type"], "application/openmetrics-text; version=1.0.0; charset=utf-8");
+    let text = response.text().await.expect("text");
+    for line in [
+        "hone_generation_tokens_total{model_name=\"base_echo\"} 4",
+        "hone_prompt_tokens_total{model_name=\"base_echo\"} 6",
+        "hone_time_to_first_token_seconds_count{model_name=\"base_echo\"} 2",
+        "hone_inter_token_latency_seconds_count{model_name=\"base_echo\"} 2",
+        "hone_request_success_total{model_name=\"base_echo\",finished_reason=\"length\"} 2",
+        "hone_num_requests_running 0",
+        "hone_num_requests_waiting 0",
+        "hone_policy_loaded{model_name=\"base_echo\",role=\"champion\"} 1",
+        "hone_http_requests_total{method=\"POST\",route=\"/v1/chat/completions\",status=\"200\"} 1",
+        "hone_http_requests_total{method=\"GET\",route=\"/v1/comparisons/{id}\",status=\"404\"} 1",
+        "hone_http_requests_total{method=\"other\",route=\"page\",status=\"405\"} 1",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
+    }
+    assert!(text.ends_with("# EOF\n"));
 }

@@ -3,13 +3,16 @@
 use hone::config::Config;
 use hone::serving::echo::EchoEngine;
 use hone::startup;
-use hone::store::Store;
 use hone::store::credentials::{self, Kind};
+use hone::store::policies::{self, NewPolicy};
 use hone::store::users::{self, Role};
+use hone::store::{Store, StoreError};
 use hone_domain::Engine;
+use hone_domain::ids::PolicyId;
 use hone_learn::tiny::{self, TinySpec};
 use reqwest::{Client, Method, RequestBuilder, Response};
-use serde_json::Value;
+use rusqlite::Connection;
+use serde_json::{Value, json};
 use std::sync::Arc;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -70,15 +73,40 @@ impl TestApp {
 
     /// Adds a person, as the command line does, and answers with their key.
     pub(crate) fn person(&self, name: &str, role: Role) -> String {
-        let path = self.data.path().to_owned();
         let name = name.to_owned();
-        let add = move || {
-            Store::open(&path).expect("opens").write_blocking(move |tx| {
-                let user = users::create(tx, &name, role)?;
-                credentials::issue(tx, &user.id, Kind::ApiKey)
-            })
+        self.write(move |tx| {
+            let user = users::create(tx, &name, role)?;
+            credentials::issue(tx, &user.id, Kind::ApiKey)
+        })
+    }
+
+    /// Adds a policy that has passed the gate; `adapter_dir` lies in the data folder.
+    pub(crate) fn policy(&self, id: &str, base_name: &str, adapter_dir: &str) {
+        let id = PolicyId::from_raw(id);
+        let new = NewPolicy {
+            id: id.clone(),
+            base_name: base_name.into(),
+            adapter_dir: adapter_dir.into(),
+            parent_id: None,
+            run_id: None,
+            snapshot_sha256: None,
+            config: json!({}),
+            metrics: json!({}),
         };
-        std::thread::spawn(add).join().expect("joins").expect("adds")
+        self.write(move |tx| {
+            policies::create(tx, &new)?;
+            policies::keep_gate_report(tx, &id, &json!({"rules": []}), true)
+        });
+    }
+
+    /// Writes into the database as another process does.
+    pub(crate) fn write<T: Send + 'static>(
+        &self,
+        f: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> T {
+        let path = self.data.path().to_owned();
+        let write = move || Store::open(&path).expect("opens").write_blocking(f);
+        std::thread::spawn(write).join().expect("joins").expect("writes")
     }
 
     pub(crate) fn request(&self, method: Method, path: &str, key: &str) -> RequestBuilder {

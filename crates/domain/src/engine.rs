@@ -40,6 +40,9 @@ pub enum EngineError {
     /// The request can't be served as it is.
     #[error("{0}")]
     BadRequest(String),
+    /// Answers can't be held to the format that is asked for.
+    #[error("{0}")]
+    BadFormat(String),
     /// As many requests as may wait are waiting already.
     #[error("the engine's queue is full: try again in a moment")]
     Busy,

@@ -14,4 +14,4 @@ pub use engine::{
 };
 pub use message::{Conversation, Message, MessageError, Role};
 pub use ranking::{Ranking, RankingError};
-pub use sampling::{Sampling, SamplingError};
+pub use sampling::{AnswerFormat, Sampling, SamplingError};

@@ -1,6 +1,7 @@
 //! How an answer is drawn: the sampling parameters of a request, checked once.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// Sampling parameters. Only a checked value reaches an engine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,6 +23,19 @@ pub struct Sampling {
     pub frequency_penalty: f64,
     /// Report the log-probability of each token, and of this many likeliest alternatives (0..=20).
     pub logprobs: Option<usize>,
+    /// What the answer's text must be; `None`: anything. An answer that reaches `max_tokens` is the beginning of such a text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub format: Option<AnswerFormat>,
+}
+
+/// A form that an answer's text must have.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AnswerFormat {
+    /// Any JSON object.
+    JsonObject,
+    /// JSON that this JSON Schema describes.
+    JsonSchema(Value),
 }
 
 impl Default for Sampling {
@@ -35,6 +49,7 @@ impl Default for Sampling {
             presence_penalty: 0.0,
             frequency_penalty: 0.0,
             logprobs: None,
+            format: None,
         }
     }
 }

@@ -12,8 +12,8 @@ use hone_learn::{LearnError, Workspace};
 use hone_text::Answer;
 use rayon::prelude::*;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Answers that may wait for their turn. Whoever asks the engine has a shorter queue of their own.
 const WAITING_MAX: usize = 1024;
@@ -28,7 +28,8 @@ pub(crate) struct Job {
 /// A handle on the thread, which ends with the last handle.
 #[derive(Clone)]
 pub(crate) struct Batcher {
-    jobs: SyncSender<Job>,
+    jobs: Arc<Mutex<SyncSender<Job>>>,
+    running_max: usize,
 }
 
 impl Batcher {
@@ -37,22 +38,31 @@ impl Batcher {
     /// # Errors
     /// When the system gives no thread.
     pub(crate) fn start(running_max: usize) -> std::io::Result<Self> {
-        let (jobs, queue) = sync_channel(WAITING_MAX);
-        let worker = Worker::new(queue, running_max.max(1));
-        std::thread::Builder::new().name("native-engine".into()).spawn(move || worker.run())?;
-        Ok(Self { jobs })
+        Ok(Self { jobs: Arc::new(Mutex::new(thread(running_max)?)), running_max })
     }
 
-    /// Puts an answer into the queue.
+    /// Puts an answer into the queue. A thread that died is replaced.
     ///
     /// # Errors
-    /// When the queue is full, or the thread is gone.
+    /// When the queue is full, or the system gives no new thread.
     pub(crate) fn submit(&self, job: Job) -> Result<(), EngineError> {
-        self.jobs.try_send(job).map_err(|e| match e {
-            TrySendError::Full(_) => EngineError::Busy,
-            TrySendError::Disconnected(_) => EngineError::Failed("its thread is gone: restart the server".into()),
-        })
+        let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        let job = match jobs.try_send(job) {
+            Ok(()) => return Ok(()),
+            Err(TrySendError::Full(_)) => return Err(EngineError::Busy),
+            Err(TrySendError::Disconnected(job)) => job,
+        };
+        tracing::error!("the engine's thread has died: starting another");
+        *jobs = thread(self.running_max).map_err(|e| EngineError::Failed(format!("no thread to compute on: {e}")))?;
+        jobs.try_send(job).map_err(|_| EngineError::Busy)
     }
+}
+
+fn thread(running_max: usize) -> std::io::Result<SyncSender<Job>> {
+    let (jobs, queue) = sync_channel(WAITING_MAX);
+    let worker = Worker::new(queue, running_max.max(1));
+    std::thread::Builder::new().name("native-engine".into()).spawn(move || worker.run())?;
+    Ok(jobs)
 }
 
 /// An answer that is being computed.
@@ -183,5 +193,28 @@ fn next_tokens(weights: &Weights, rows: &mut [&mut Running], ws: &mut Workspace)
             ws.give(logits);
         }
         Err(error) => rows.iter_mut().for_each(|r| r.fail(&error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prompts::tests::weights;
+    use hone_domain::{Sampling, StreamEvent};
+
+    #[test]
+    fn a_thread_that_died_is_replaced_by_the_next_answer() {
+        let (jobs, queue) = sync_channel(1);
+        drop(queue);
+        let batcher = Batcher { jobs: Arc::new(Mutex::new(jobs)), running_max: 1 };
+        let weights = weights();
+        let sampling = Sampling { max_tokens: 3, ..Sampling::default() };
+        let (answer, mut events) = Answer::new(&weights.base.tokenizer, &sampling, 2, 64).expect("fits");
+        batcher.submit(Job { weights, prompt: vec![5, 6], answer }).expect("another thread takes it");
+        let mut last = None;
+        while let Some(event) = events.blocking_recv() {
+            last = Some(event);
+        }
+        assert!(matches!(last, Some(StreamEvent::Done { .. })), "{last:?}");
     }
 }

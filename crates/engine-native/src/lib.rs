@@ -9,7 +9,8 @@ mod prompts;
 use async_trait::async_trait;
 use batcher::Batcher;
 use hone_domain::{Engine, EngineError, LoadedPolicy, PolicyFiles};
-use hone_learn::{Adapter, Base, ModelConfig};
+use hone_learn::model::Format;
+use hone_learn::{Adapter, Base, LearnError, ModelConfig};
 use hone_text::ChatTokenizer;
 use policy::{NativePolicy, Weights};
 use std::collections::HashMap;
@@ -28,6 +29,8 @@ type Bases = Mutex<HashMap<PathBuf, Weak<LoadedBase>>>;
 /// The engine for CPUs.
 pub struct NativeEngine {
     bases: Arc<Bases>,
+    /// How a base's matrices are kept; `None`: as they were published, in bf16 or f32.
+    format: Option<Format>,
     /// Answers that are computed at once.
     running_max: usize,
     /// What computes them, from the first load on. Locked while a policy is loaded, so that two on one base can't each read it.
@@ -38,7 +41,13 @@ impl NativeEngine {
     /// An engine that computes up to `running_max` answers at once (at least 1).
     #[must_use]
     pub fn new(running_max: usize) -> Self {
-        Self { bases: Arc::default(), running_max, batcher: tokio::sync::Mutex::new(None) }
+        Self { bases: Arc::default(), format: None, running_max, batcher: tokio::sync::Mutex::new(None) }
+    }
+
+    /// The same, with the bases' matrices in another number format than the one that they were published in.
+    #[must_use]
+    pub fn with_format(self, format: Option<Format>) -> Self {
+        Self { format, ..self }
     }
 }
 
@@ -66,16 +75,16 @@ impl Engine for NativeEngine {
                 started.insert(batcher.map_err(|e| EngineError::Load(format!("no thread to compute on: {e}")))?).clone()
             }
         };
-        let (bases, owned) = (Arc::clone(&self.bases), files.clone());
-        let weights = tokio::task::spawn_blocking(move || read(&bases, &owned)).await;
+        let (bases, format, owned) = (Arc::clone(&self.bases), self.format, files.clone());
+        let weights = tokio::task::spawn_blocking(move || read(&bases, format, &owned)).await;
         let weights = weights.map_err(|e| EngineError::Load(e.to_string()))??;
         Ok(Arc::new(NativePolicy::new(files.id.clone(), weights, batcher)))
     }
 }
 
 /// Reads a policy's files; its base from memory, if it's there.
-fn read(bases: &Bases, files: &PolicyFiles) -> Result<Weights, EngineError> {
-    let base = base(bases, &files.base_dir)?;
+fn read(bases: &Bases, format: Option<Format>, files: &PolicyFiles) -> Result<Weights, EngineError> {
+    let base = base(bases, format, &files.base_dir)?;
     let adapter = files.adapter_dir.as_deref().map(|dir| {
         let adapter = Adapter::load(dir, base.base.config());
         adapter.map_err(|e| EngineError::Load(format!("the adapter in {}: {e}", dir.display())))
@@ -83,7 +92,7 @@ fn read(bases: &Bases, files: &PolicyFiles) -> Result<Weights, EngineError> {
     Ok(Weights { adapter: adapter.transpose()?, base })
 }
 
-fn base(bases: &Bases, dir: &Path) -> Result<Arc<LoadedBase>, EngineError> {
+fn base(bases: &Bases, format: Option<Format>, dir: &Path) -> Result<Arc<LoadedBase>, EngineError> {
     let failed = |e: String| EngineError::Load(format!("the base model in {}: {e}", dir.display()));
     let dir = dir.canonicalize().map_err(|e| failed(e.to_string()))?;
     let known = || bases.lock().unwrap_or_else(PoisonError::into_inner);
@@ -91,7 +100,13 @@ fn base(bases: &Bases, dir: &Path) -> Result<Arc<LoadedBase>, EngineError> {
         return Ok(base);
     }
     let tokenizer = ChatTokenizer::open(&dir).map_err(|e| failed(e.to_string()))?;
-    let base = Base::open(&dir).map_err(|e| failed(e.to_string()))?;
+    let open = |dir: &Path| -> Result<Base, LearnError> {
+        match format {
+            Some(format) => Base::open_as(dir, format),
+            None => Base::open_as_published(dir),
+        }
+    };
+    let base = open(&dir).map_err(|e| failed(e.to_string()))?;
     let loaded = Arc::new(LoadedBase { base, tokenizer });
     let mut known = known();
     known.retain(|_, base| base.strong_count() > 0);

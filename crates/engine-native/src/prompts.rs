@@ -86,13 +86,14 @@ impl Kept {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::LoadedBase;
     use hone_learn::{Base, Workspace, tiny};
     use hone_text::ChatTokenizer;
 
-    fn weights() -> Arc<Weights> {
+    /// A tiny base alone.
+    pub(crate) fn weights() -> Arc<Weights> {
         let dir = tempfile::tempdir().expect("a temp folder");
         tiny::write(dir.path(), &tiny::TinySpec { context: 1024, ..tiny::TinySpec::default() }).expect("a tiny base");
         let tokenizer = ChatTokenizer::open(dir.path()).expect("opens");

@@ -1,8 +1,9 @@
 //! One answer while it is computed: draws each token from the logits, turns it into text, watches for the end (end token,
 //! stop text, length) and tells the reader. What an engine adds is the logits.
 
+use crate::constraint::Constraint;
 use crate::sampler::{Picked, Sampler};
-use crate::{ChatTokenizer, StopFilter, TextStream};
+use crate::{ChatTokenizer, StopFilter, TextError, TextStream};
 use hone_domain::{EngineError, FinishReason, Sampling, StreamEvent, TokenEvent};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -11,6 +12,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 pub struct Answer {
     tokenizer: ChatTokenizer,
     sampler: Sampler,
+    /// Where the answer must have a format.
+    constraint: Option<Constraint>,
     text: TextStream,
     stops: StopFilter,
     events: UnboundedSender<StreamEvent>,
@@ -24,7 +27,8 @@ impl Answer {
     /// An answer to a prompt of `prompt_tokens` tokens in a context of `context_tokens`, and the reader's side.
     ///
     /// # Errors
-    /// [`EngineError::PromptTooLong`] when not one token of an answer fits in.
+    /// [`EngineError::PromptTooLong`] when not one token of an answer fits in, [`EngineError::BadFormat`] when the answer can't be
+    /// held to its format.
     pub fn new(
         tokenizer: &ChatTokenizer,
         sampling: &Sampling,
@@ -35,8 +39,11 @@ impl Answer {
         if room == 0 {
             return Err(EngineError::PromptTooLong { tokens: prompt_tokens, max: context_tokens });
         }
+        let constraint = sampling.format.as_ref().map(|format| tokenizer.constraint(format)).transpose();
+        let constraint = constraint.map_err(|e| EngineError::BadFormat(e.to_string()))?;
         let (events, reader) = unbounded_channel();
         let answer = Self {
+            constraint,
             tokenizer: tokenizer.clone(),
             sampler: Sampler::new(sampling, tokenizer.vocab_size()),
             text: tokenizer.stream(),
@@ -70,16 +77,41 @@ impl Answer {
         if self.is_over() {
             return None;
         }
-        let Some(picked) = self.sampler.pick(logits) else {
-            self.fail(EngineError::Failed("the model computed no finite logits; its weights are damaged".into()));
-            return None;
-        };
+        let allowed = self.constraint.as_mut().map(Constraint::allowed).transpose();
+        let picked = allowed.map(|allowed| self.sampler.pick_among(logits, allowed.as_ref()));
+        match picked {
+            Ok(Some(picked)) => self.go_on(picked),
+            Ok(None) => {
+                self.fail(EngineError::Failed("the model computed no finite logits; its weights are damaged".into()));
+                None
+            }
+            Err(e) => self.refuse(&e),
+        }
+    }
+
+    fn go_on(&mut self, picked: Picked) -> Option<u32> {
         self.completion_tokens += 1;
         if self.tokenizer.eos_ids().contains(&picked.token) {
             self.stop();
             return None;
         }
-        self.take(picked)
+        let token = picked.token;
+        let complete = self.constraint.as_mut().map(|constraint| constraint.take(token)).transpose();
+        let next = self.take(picked);
+        match complete {
+            Ok(Some(true)) => {
+                self.stop();
+                None
+            }
+            Ok(_) => next,
+            Err(e) => self.refuse(&e),
+        }
+    }
+
+    /// The format can't be followed any further.
+    fn refuse(&mut self, error: &TextError) -> Option<u32> {
+        self.fail(EngineError::BadFormat(error.to_string()));
+        None
     }
 
     /// The model ended the answer. Does nothing when it is over already.

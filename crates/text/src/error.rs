@@ -36,4 +36,7 @@ pub enum TextError {
     /// The tokenizer failed.
     #[error("the tokenizer failed on this text: {0}")]
     Encode(String),
+    /// An answer can't be held to the format that is asked for.
+    #[error("answers can't be held to this format: {0}")]
+    Format(String),
 }

@@ -1,6 +1,7 @@
 //! From logits to a token. Every engine draws with this one sampler, so that the same logits, parameters and seed give the
 //! same token whichever engine computed them.
 
+use crate::constraint::Allowed;
 use hone_domain::Sampling;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -45,6 +46,7 @@ impl Sampler {
             seed,
             max_tokens: _,
             stop: _,
+            format: _,
         } = sampling;
         Self {
             temperature: *temperature,
@@ -63,8 +65,17 @@ impl Sampler {
     /// # Shapes
     /// `logits` (vocabulary).
     pub fn pick(&mut self, logits: &[f32]) -> Option<Picked> {
+        self.pick_among(logits, None)
+    }
+
+    /// The same of the `allowed` tokens only.
+    pub(crate) fn pick_among(&mut self, logits: &[f32], allowed: Option<&Allowed>) -> Option<Picked> {
         let raw = &logits[..logits.len().min(self.vocab)];
-        let penalised = self.penalised(raw);
+        let mut penalised = self.penalised(raw);
+        if let Some(allowed) = allowed {
+            let others = penalised.iter_mut().enumerate().filter(|(token, _)| !allowed.has(*token));
+            others.for_each(|(_, logit)| *logit = f32::NEG_INFINITY);
+        }
         let best = argmax(&penalised)?;
         let token = if self.temperature > 0.0 { self.draw(&penalised, penalised[best])? } else { best };
         let token = u32::try_from(token).ok()?;

@@ -1,13 +1,14 @@
 //! `ChatTokenizer`: a model folder's tokenizer and chat template as one thing.
 
 use crate::TextError;
+use crate::constraint::{Constraint, Grammars};
 use crate::folder::Folder;
 use crate::stream::TextStream;
 use crate::template::{ChatTemplate, plain_template};
-use hone_domain::Message;
+use hone_domain::{AnswerFormat, Message};
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tokenizers::Tokenizer;
 
 /// Turns messages into the tokens that the model was trained on, and tokens back into text. Cheap to clone.
@@ -30,6 +31,8 @@ struct Inner {
     pad: Option<u32>,
     /// The end-of-turn token first, then every other id that ends an answer.
     eos: Vec<u32>,
+    /// What formats are compiled with, from the first answer on that has one.
+    grammars: OnceLock<Grammars>,
 }
 
 /// Stands for a special token's text that a person typed, while the template is rendered. Private-use characters.
@@ -83,7 +86,9 @@ impl ChatTokenizer {
         special_texts.sort_by_key(|text| std::cmp::Reverse(text.len()));
         let mut literal = tokenizer.clone();
         literal.set_encode_special_tokens(true);
-        Ok(Self { inner: Arc::new(Inner { tokenizer, literal, template, plain, special_texts, bos, pad, eos }) })
+        let grammars = OnceLock::new();
+        let inner = Inner { tokenizer, literal, template, plain, special_texts, bos, pad, eos, grammars };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The messages through the model's chat template, up to where the answer starts. Special tokens come from the
@@ -186,6 +191,21 @@ impl ChatTokenizer {
     #[must_use]
     pub fn stream(&self) -> TextStream {
         TextStream::new(self.clone())
+    }
+
+    /// What holds one answer to a format.
+    ///
+    /// # Errors
+    /// When the format makes no sense, or this vocabulary can't be held to any.
+    pub(crate) fn constraint(&self, format: &AnswerFormat) -> Result<Constraint, TextError> {
+        let grammars = match self.inner.grammars.get() {
+            Some(grammars) => grammars,
+            None => {
+                let made = Grammars::new(&self.inner.tokenizer, &self.inner.eos)?;
+                self.inner.grammars.get_or_init(|| made)
+            }
+        };
+        grammars.constraint(format)
     }
 
     /// The message with each special token's text replaced by its marked number.

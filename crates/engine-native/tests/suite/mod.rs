@@ -3,8 +3,8 @@
 
 use hone_domain::ids::PolicyId;
 use hone_domain::{
-    Engine, EngineError, FinishReason, GenerateRequest, LoadedPolicy, Message, PolicyFiles, Sampling, StreamEvent,
-    TokenEvent,
+    AnswerFormat, Engine, EngineError, FinishReason, GenerateRequest, LoadedPolicy, Message, PolicyFiles, Sampling,
+    StreamEvent, TokenEvent,
 };
 use hone_learn::{Adapter, Base, LoraConfig, evaluate, merge, tiny};
 use hone_text::ChatTokenizer;
@@ -94,6 +94,25 @@ async fn read(mut events: UnboundedReceiver<StreamEvent>) -> Answered {
 
 async fn answer(policy: &Arc<dyn LoadedPolicy>, request: GenerateRequest) -> Answered {
     read(policy.generate(request).await.expect("starts")).await
+}
+
+pub(crate) async fn holds_an_answer_to_a_schema(engine: &dyn Engine) {
+    let files = fixture();
+    let policy = engine.load(&files.base).await.expect("loads");
+    let schema = serde_json::json!({"type": "object", "additionalProperties": false, "required": ["mood", "sure"],
+        "properties": {"mood": {"enum": ["glad", "sad"]}, "sure": {"type": "boolean"}}});
+    for seed in 0..4 {
+        let format = Some(AnswerFormat::JsonSchema(schema.clone()));
+        let sampling = Sampling { seed: Some(seed), max_tokens: 100, format, ..Sampling::default() };
+        let answered = answer(&policy, ask("hello", sampling)).await;
+        let value: serde_json::Value =
+            serde_json::from_str(&answered.text()).expect("JSON, though the model is random");
+        assert!(["glad", "sad"].contains(&value["mood"].as_str().expect("a mood")), "{value}");
+        assert!(value["sure"].is_boolean() && answered.finish == FinishReason::Stop, "{value}");
+    }
+    let format = Some(AnswerFormat::JsonSchema(serde_json::json!({"type": "objekt"})));
+    let refused = policy.generate(ask("hello", Sampling { format, ..Sampling::default() })).await;
+    assert!(matches!(refused.err(), Some(EngineError::BadFormat(_))));
 }
 
 pub(crate) async fn streams_an_answer_and_counts_its_tokens(engine: &dyn Engine) {

@@ -21,6 +21,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/metrics": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** All figures, in the OpenMetrics text format. */
+        get: operations["metrics"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/readyz": {
         parameters: {
             query?: never;
@@ -54,7 +71,8 @@ export interface paths {
         /**
          * Answers a chat. A logged answer is on disk before the response (or the last chunk) is sent.
          * @description # Errors
-         *     400 for wrong parameters or a prompt that doesn't fit, 404 for a model that isn't served, 503 when the queue is full.
+         *     400 for wrong parameters or a prompt that doesn't fit, 404 for a model that isn't served, 429 when the person has too many answers
+         *     on their way, 503 when the queue is full.
          */
         post: operations["complete"];
         delete?: never;
@@ -368,6 +386,32 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/policies/challenger": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Gives a policy a share of the champion's traffic, or changes its share. It holds from the next request on, and after a restart.
+         * @description # Errors
+         *     400 for shares outside of 0 to 1, 403 below the role `operator`, 404, 409 when the gate rejected it or it is the champion.
+         */
+        put: operations["challenge"];
+        post?: never;
+        /**
+         * Ends the challenge: all traffic is the champion's.
+         * @description # Errors
+         *     403 below the role `operator`, 409 when there is no challenger.
+         */
+        delete: operations["end_challenge"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/policies/rollback": {
         parameters: {
             query?: never;
@@ -425,6 +469,27 @@ export interface paths {
          *     403 below the role `operator`, 404, 409 when the gate rejected it or it belongs to another base.
          */
         post: operations["promote"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/policies/{id}/shadows": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What a policy wrote as challenger in the shadow, beside what was shown.
+         * @description # Errors
+         *     403 below the role `operator`.
+         */
+        get: operations["shadows"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -542,6 +607,23 @@ export interface components {
             content: string;
             id: string;
         };
+        /** @description Who is to challenge, and for what. */
+        ChallengeRequest: {
+            /**
+             * Format: double
+             * @description 0 to 1, default 0: the share of conversations that it answers instead of the champion.
+             */
+            canary_share?: number | null;
+            /** @description Whether comparisons draw half of their candidates from it. Default true. */
+            in_comparisons?: boolean | null;
+            /** @description The policy. */
+            policy: string;
+            /**
+             * Format: double
+             * @description 0 to 1, default 0: the share of the champion's answers to which it writes its own, shown to nobody.
+             */
+            shadow_share?: number | null;
+        };
         /** @description A whole answer. */
         ChatCompletion: {
             /** @description The answers. */
@@ -579,7 +661,10 @@ export interface components {
             messages: components["schemas"]["MessageIn"][];
             /** @description Anything; hone doesn't look at it. */
             metadata?: Record<string, unknown> | null;
-            /** @description `champion` (the default), or the id of a served policy. */
+            /**
+             * @description `champion` (the default; where a canary is on, a share of the conversations gets the challenger), `challenger`, or the id of a
+             *     served policy.
+             */
             model?: string | null;
             /** @description How many answers, 1 to 9. Default 1. */
             n?: number | null;
@@ -588,6 +673,7 @@ export interface components {
              * @description -2 to 2. Default 0.
              */
             presence_penalty?: number | null;
+            response_format?: null | components["schemas"]["ResponseFormat"];
             /**
              * Format: int64
              * @description Same seed, policy and prompt: same answer, where the engine can.
@@ -604,6 +690,8 @@ export interface components {
              * @description 0 (always the likeliest token) to 2. Default 1.
              */
             temperature?: number | null;
+            /** @description Functions that the model may call: none may be given, as the models here call none. */
+            tools?: Record<string, unknown>[] | null;
             /** @description And of this many likeliest alternatives, 0 to 20. */
             top_logprobs?: number | null;
             /**
@@ -718,6 +806,15 @@ export interface components {
             ideal: string;
             /** @description The prompt; the last message is the person's. */
             messages: components["schemas"]["MessageIn"][];
+        };
+        /** @description How two policies fare in comparisons that people ranked: of all pairs of one answer each. */
+        Duel: {
+            /** @description Pairs in which the second is better. */
+            losses: number;
+            /** @description Pairs of the same rank. */
+            ties: number;
+            /** @description Pairs in which the first is better. */
+            wins: number;
         };
         /** @description How many rows were removed. */
         Erased: {
@@ -862,7 +959,7 @@ export interface components {
              * @description Seconds since 1970; 0, as a policy's own record has its time.
              */
             created: number;
-            /** @description The name: `champion`, or a policy's id. */
+            /** @description The name: `champion`, `challenger`, or a policy's id. */
             id: string;
             /** @description Always `model`. */
             object: string;
@@ -876,6 +973,11 @@ export interface components {
             data: components["schemas"]["Model"][];
             /** @description Always `list`. */
             object: string;
+        };
+        /** @description A JSON Schema as OpenAI's clients send it; its `name` and `strict` change nothing here: a schema is always followed to the letter. */
+        NamedSchema: {
+            /** @description The schema. Default: any object. */
+            schema?: Record<string, unknown> | null;
         };
         /** @description A phase that is a run. */
         PhaseView: components["schemas"]["Run"] & {
@@ -917,8 +1019,10 @@ export interface components {
             challenger?: string | null;
             /** @description The one that people talk to. */
             champion: string;
+            duel?: null | components["schemas"]["Duel"];
             /** @description All of them. */
             policies: components["schemas"]["Policy"][];
+            traffic?: null | components["schemas"]["Traffic"];
         };
         /**
          * @description What became of a policy.
@@ -964,6 +1068,19 @@ export interface components {
             tags?: string[];
             /** @description Good or not. */
             thumb: components["schemas"]["Thumb"];
+        };
+        /** @description What an answer's text must be. */
+        ResponseFormat: {
+            /** @enum {string} */
+            type: "text";
+        } | {
+            /** @enum {string} */
+            type: "json_object";
+        } | {
+            /** @description The schema. */
+            json_schema: components["schemas"]["NamedSchema"];
+            /** @enum {string} */
+            type: "json_schema";
         };
         /** @description A run. */
         Run: {
@@ -1015,6 +1132,24 @@ export interface components {
         SessionAnswer: {
             user: components["schemas"]["Me"];
         };
+        /** @description A prompt with the answer that was shown, and the challenger's, which wasn't. */
+        Shadow: {
+            /** @description When. */
+            created_at: string;
+            /** @description The prompt. */
+            messages: Record<string, unknown>[];
+            /** @description The challenger's answer. */
+            shadow: string;
+            /** @description That answer. */
+            shown: string;
+            /** @description Who gave the answer that was shown. */
+            shown_policy: string;
+        };
+        /** @description Answers that a policy wrote in the shadow, beside those that were shown. */
+        ShadowList: {
+            /** @description Newest first. */
+            shadows: components["schemas"]["Shadow"][];
+        };
         /** @description One of the two. */
         SignIn: {
             /** @description An API key. */
@@ -1042,7 +1177,7 @@ export interface components {
             comparisons: number;
             /**
              * Format: int64
-             * @description Logged answers, candidates included.
+             * @description Logged answers that were shown, candidates included.
              */
             completions: number;
             /**
@@ -1116,6 +1251,27 @@ export interface components {
             logprob: number;
             token: string;
         };
+        /** @description What a challenger gets. */
+        Traffic: {
+            /**
+             * Format: double
+             * @description Canary: the share of conversations that it answers instead of the champion, 0 to 1.
+             * @default 0
+             */
+            canary_share: number;
+            /**
+             * @description Whether comparisons draw half of their candidates from it.
+             * @default true
+             */
+            in_comparisons: boolean;
+            /**
+             * Format: double
+             * @description Shadow: the share of the champion's answers to which it writes its own, which nobody is shown, 0 to 1. It waits for nobody: where
+             *     people's answers take all there is, there are none.
+             * @default 0
+             */
+            shadow_share: number;
+        };
         /** @description Token counts. */
         Usage: {
             completion_tokens: number;
@@ -1150,6 +1306,25 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+        };
+    };
+    metrics: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/openmetrics-text": unknown;
+                };
             };
         };
     };
@@ -1214,6 +1389,14 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1271,6 +1454,14 @@ export interface operations {
                 };
             };
             400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1756,6 +1947,86 @@ export interface operations {
             };
         };
     };
+    challenge: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ChallengeRequest"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Policy"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    end_challenge: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     roll_back: {
         parameters: {
             query?: never;
@@ -1840,6 +2111,37 @@ export interface operations {
                 };
             };
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    shadows: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+                /** @description At most so many, 1 to 100. Default 20. */
+                limit: number | null;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ShadowList"];
+                };
+            };
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -1,0 +1,187 @@
+//! What is counted and timed of answers, under the names that users of other servers know (vLLM's, with `hone_` before them), by policy.
+//! May use: prometheus-client. Knows nothing of HTTP.
+
+use hone_domain::ids::PolicyId;
+use hone_domain::{FinishReason, StreamEvent};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+use std::time::Instant;
+
+/// Which policy; `model_name`, as other servers call it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Of {
+    model_name: String,
+}
+
+/// Which policy, and how the answer ended: stop, length, failed, or cancelled by the client.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Ended {
+    model_name: String,
+    finished_reason: &'static str,
+}
+
+type Timed = Family<Of, Histogram, fn() -> Histogram>;
+
+/// Everything that is measured of answers.
+#[derive(Debug)]
+pub struct Meters {
+    first_token: Timed,
+    between_tokens: Timed,
+    whole: Timed,
+    prompt_tokens: Family<Of, Counter>,
+    generation_tokens: Family<Of, Counter>,
+    ended: Family<Ended, Counter>,
+}
+
+/// From a fast answer's first token to a long answer on a slow machine, seconds.
+fn long_buckets() -> Histogram {
+    Histogram::new([0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0])
+}
+
+/// A token on a GPU to a token in a crowd on a small CPU, seconds.
+fn short_buckets() -> Histogram {
+    Histogram::new([0.002, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5])
+}
+
+impl Default for Meters {
+    fn default() -> Self {
+        Self {
+            first_token: Family::new_with_constructor(long_buckets),
+            between_tokens: Family::new_with_constructor(short_buckets),
+            whole: Family::new_with_constructor(long_buckets),
+            prompt_tokens: Family::default(),
+            generation_tokens: Family::default(),
+            ended: Family::default(),
+        }
+    }
+}
+
+impl Meters {
+    /// Puts them into a registry, which then tells what they show.
+    pub fn register(&self, registry: &mut Registry) {
+        let timed = [
+            ("time_to_first_token", "From the request to its answer's first token", &self.first_token),
+            ("inter_token_latency", "From a token to the next one", &self.between_tokens),
+            ("e2e_request_latency", "From the request to its answer's last token", &self.whole),
+        ];
+        for (name, help, metric) in timed {
+            registry.register_with_unit(name, help, Unit::Seconds, metric.clone());
+        }
+        registry.register("prompt_tokens", "Tokens of the prompts that were answered", self.prompt_tokens.clone());
+        registry.register("generation_tokens", "Tokens of answers", self.generation_tokens.clone());
+        registry.register("request_success", "Answers that ended, by how", self.ended.clone());
+    }
+
+    /// Watches one answer of `policy` that was asked for at `begun`.
+    #[must_use]
+    pub fn watch(&self, policy: &PolicyId, begun: Instant) -> Watch {
+        let of = Of { model_name: policy.to_string() };
+        Watch {
+            begun,
+            last: None,
+            first_token: self.first_token.get_or_create_owned(&of),
+            between_tokens: self.between_tokens.get_or_create_owned(&of),
+            whole: self.whole.get_or_create_owned(&of),
+            prompt_tokens: self.prompt_tokens.get_or_create_owned(&of),
+            generation_tokens: self.generation_tokens.get_or_create_owned(&of),
+            ended: self.ended.clone(),
+            policy: of.model_name,
+            end: "cancelled",
+        }
+    }
+}
+
+/// One answer on its way. Dropped before its end it counts as cancelled.
+#[derive(Debug)]
+pub struct Watch {
+    begun: Instant,
+    last: Option<Instant>,
+    first_token: Histogram,
+    between_tokens: Histogram,
+    whole: Histogram,
+    prompt_tokens: Counter,
+    generation_tokens: Counter,
+    ended: Family<Ended, Counter>,
+    policy: String,
+    end: &'static str,
+}
+
+impl Watch {
+    /// The engine has sent this, now.
+    pub fn saw(&mut self, event: &StreamEvent, now: Instant) {
+        match event {
+            StreamEvent::Token(_) => {
+                match self.last.replace(now) {
+                    None => self.first_token.observe(now.duration_since(self.begun).as_secs_f64()),
+                    Some(last) => self.between_tokens.observe(now.duration_since(last).as_secs_f64()),
+                }
+                self.generation_tokens.inc();
+            }
+            StreamEvent::Done { finish, prompt_tokens, .. } => {
+                self.prompt_tokens.inc_by(*prompt_tokens as u64);
+                self.whole.observe(now.duration_since(self.begun).as_secs_f64());
+                self.end = match finish {
+                    FinishReason::Stop => "stop",
+                    FinishReason::Length => "length",
+                };
+            }
+            StreamEvent::Failed(_) => self.end = "failed",
+        }
+    }
+
+    /// The engine closed the answer's channel; without an end before that, it has failed.
+    pub fn closed(&mut self) {
+        if self.end == "cancelled" {
+            self.end = "failed";
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let ended = Ended { model_name: std::mem::take(&mut self.policy), finished_reason: self.end };
+        self.ended.get_or_create(&ended).inc();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hone_domain::TokenEvent;
+    use std::time::Duration;
+
+    #[test]
+    fn an_answer_is_timed_and_one_that_nobody_waited_for_is_cancelled() {
+        let (meters, begun) = (Meters::default(), Instant::now());
+        let policy = PolicyId::from_raw("pol_1");
+        let token = || StreamEvent::Token(TokenEvent { text: "a".into(), logprob: None, top: Vec::new() });
+        let mut watch = meters.watch(&policy, begun);
+        watch.saw(&token(), begun + Duration::from_millis(40));
+        watch.saw(&token(), begun + Duration::from_millis(43));
+        let done = StreamEvent::Done { finish: FinishReason::Length, prompt_tokens: 7, completion_tokens: 2 };
+        watch.saw(&done, begun + Duration::from_millis(44));
+        drop(watch);
+        drop(meters.watch(&policy, begun));
+        meters.watch(&policy, begun).closed();
+        let mut registry = Registry::with_prefix("hone");
+        meters.register(&mut registry);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).expect("encodes");
+        for line in [
+            "hone_time_to_first_token_seconds_bucket{le=\"0.025\",model_name=\"pol_1\"} 0",
+            "hone_time_to_first_token_seconds_bucket{le=\"0.05\",model_name=\"pol_1\"} 1",
+            "hone_inter_token_latency_seconds_bucket{le=\"0.005\",model_name=\"pol_1\"} 1",
+            "hone_e2e_request_latency_seconds_count{model_name=\"pol_1\"} 1",
+            "hone_prompt_tokens_total{model_name=\"pol_1\"} 7",
+            "hone_generation_tokens_total{model_name=\"pol_1\"} 2",
+            "hone_request_success_total{model_name=\"pol_1\",finished_reason=\"length\"} 1",
+            "hone_request_success_total{model_name=\"pol_1\",finished_reason=\"cancelled\"} 1",
+            "hone_request_success_total{model_name=\"pol_1\",finished_reason=\"failed\"} 1",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
+        }
+    }
+}

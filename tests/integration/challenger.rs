@@ -1,0 +1,169 @@
+//! A challenger gets its share of the traffic, blind and to the end of a conversation, and gives it back.
+
+use crate::support::TestApp;
+use hone::store::challenger::{self, Challenge, Traffic};
+use hone::store::users::Role;
+use hone_domain::ids::PolicyId;
+use reqwest::Method;
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+const CHAMPION: &str = "base_echo";
+const CHALLENGER: &str = "pol_new";
+
+struct House {
+    app: TestApp,
+    user: String,
+    operator: String,
+}
+
+impl House {
+    async fn start() -> Self {
+        let app = TestApp::start().await;
+        app.policy(CHALLENGER, "echo", "new");
+        let (user, operator) = (app.person("ann", Role::User), app.person("olga", Role::Operator));
+        Self { app, user, operator }
+    }
+
+    async fn challenge(&self, traffic: Value) -> crate::support::Answer {
+        let mut body = traffic;
+        body["policy"] = json!(CHALLENGER);
+        let request = self.app.request(Method::PUT, "/v1/policies/challenger", &self.operator).json(&body);
+        crate::support::Answer::of(request.send().await.expect("an answer")).await
+    }
+
+    async fn end(&self) -> u16 {
+        let request = self.app.request(Method::DELETE, "/v1/policies/challenger", &self.operator);
+        request.send().await.expect("an answer").status().as_u16()
+    }
+
+    /// Who answers these messages.
+    async fn answered_by(&self, messages: Value, model: Option<&str>) -> String {
+        let ask = json!({"messages": messages, "model": model});
+        let answer = self.app.post("/v1/chat/completions", &self.user, ask).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(answer.headers["x-hone-policy"], answer.body["system_fingerprint"].as_str().expect("a policy"));
+        answer.body["system_fingerprint"].as_str().expect("a policy").to_owned()
+    }
+
+    async fn models(&self) -> Vec<String> {
+        let models = self.app.get("/v1/models", &self.user).await;
+        let ids = models.body["data"].as_array().expect("a list").iter().filter_map(|m| m["id"].as_str());
+        ids.map(str::to_owned).collect()
+    }
+}
+
+fn first(i: usize) -> Value {
+    json!([{"role": "user", "content": format!("question {i}")}])
+}
+
+#[actix_web::test]
+async fn a_canary_keeps_its_conversations() {
+    let house = House::start().await;
+    assert_eq!(house.challenge(json!({"canary_share": 0.5})).await.status, 200);
+    let mut taken = 0;
+    for i in 0..40 {
+        let by = house.answered_by(first(i), None).await;
+        let mut messages = first(i);
+        let later = [json!({"role": "assistant", "content": "so"}), json!({"role": "user", "content": "and then?"})];
+        messages.as_array_mut().expect("a list").extend(later);
+        assert_eq!(house.answered_by(messages, Some("champion")).await, by, "sticky");
+        taken += usize::from(by == CHALLENGER);
+    }
+    assert!((8..=32).contains(&taken), "{taken} of 40");
+    assert_eq!(house.models().await, ["champion", CHAMPION, "challenger", CHALLENGER]);
+    assert_eq!(house.answered_by(first(0), Some("challenger")).await, CHALLENGER);
+    assert_eq!(house.answered_by(first(0), Some(CHAMPION)).await, CHAMPION);
+    assert_eq!(house.end().await, 204);
+    for i in 0..40 {
+        assert_eq!(house.answered_by(first(i), None).await, CHAMPION);
+    }
+    assert_eq!(house.end().await, 409);
+    assert_eq!(house.models().await, ["champion", CHAMPION]);
+}
+
+#[actix_web::test]
+async fn comparisons_draw_from_both_and_the_duel_is_counted() {
+    let house = House::start().await;
+    house.challenge(json!({})).await;
+    let mut places = std::collections::BTreeSet::new();
+    for i in 0..12 {
+        let ask = json!({"messages": first(i), "k": 4});
+        let made = house.app.post("/v1/comparisons", &house.user, ask).await.body;
+        let ids: Vec<&str> =
+            made["candidates"].as_array().expect("four").iter().filter_map(|c| c["id"].as_str()).collect();
+        assert!(made["candidates"].as_array().expect("four").iter().all(|c| c["policy"].is_null()), "blind");
+        let ranking = json!({"ranking": [[ids[0]], [ids[1]], [ids[2], ids[3]]]});
+        let path = format!("/v1/comparisons/{}/ranking", made["id"].as_str().expect("an id"));
+        let ranked = house.app.post(&path, &house.user, ranking).await;
+        assert_eq!(ranked.status, 200, "{ranked:?}");
+        let shown = house.app.get(path.trim_end_matches("/ranking"), &house.user).await.body;
+        let by: Vec<bool> =
+            shown["candidates"].as_array().expect("four").iter().map(|c| c["policy"] == CHALLENGER).collect();
+        assert_eq!(by.iter().filter(|challenger| **challenger).count(), 2, "half and half");
+        places.insert(by);
+    }
+    assert!(places.len() > 2, "in random order: {places:?}");
+    let listed = house.app.get("/v1/policies", &house.operator).await.body;
+    assert_eq!(listed["challenger"], CHALLENGER);
+    let duel = &listed["duel"];
+    let count = |what: &str| duel[what].as_u64().expect("a count");
+    assert_eq!(count("wins") + count("losses") + count("ties"), 12 * 4, "{duel}");
+    house.challenge(json!({"in_comparisons": false})).await;
+    let made = house.app.post("/v1/comparisons", &house.user, json!({"messages": first(99), "k": 2})).await.body;
+    let id = made["candidates"][0]["id"].as_str().expect("an id").to_owned();
+    let by: String = house
+        .app
+        .write(move |c| Ok(c.query_row("select policy_id from completions where id = ?1", [id], |r| r.get(0))?));
+    assert_eq!(by, CHAMPION);
+}
+
+#[actix_web::test]
+async fn a_shadow_is_kept_for_operators_and_shown_to_nobody() {
+    let house = House::start().await;
+    house.challenge(json!({"shadow_share": 1})).await;
+    assert_eq!(house.answered_by(first(1), None).await, CHAMPION);
+    let path = format!("/v1/policies/{CHALLENGER}/shadows");
+    let since = Instant::now();
+    let shadow = loop {
+        let list = house.app.get(&path, &house.operator).await.body;
+        if let Some(shadow) = list["shadows"].get(0) {
+            break shadow.clone();
+        }
+        assert!(since.elapsed() < Duration::from_secs(10), "the challenger answers too");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert_eq!((&shadow["shown"], &shadow["shadow"]), (&json!("question 1"), &json!("question 1")));
+    assert_eq!(shadow["shown_policy"], CHAMPION);
+    assert_eq!(house.app.get("/v1/stats", &house.operator).await.body["completions"], 1);
+    assert_eq!(house.app.get(&path, &house.user).await.status, 403);
+    // Whoever leaves takes the shadows with them.
+    let erase = house.app.request(Method::DELETE, "/v1/me/data", &house.user).send().await.expect("an answer");
+    assert!(erase.status().is_success());
+    assert_eq!(house.app.get(&path, &house.operator).await.body["shadows"], json!([]));
+}
+
+#[actix_web::test]
+async fn what_the_command_line_decides_is_followed_and_nonsense_is_refused() {
+    let house = House::start().await;
+    assert_eq!(house.challenge(json!({"canary_share": 2})).await.error(), (400, "invalid_value", Some("canary_share")));
+    let refused = |body: Value, key: String| {
+        let request = house.app.request(Method::PUT, "/v1/policies/challenger", &key).json(&body);
+        async move { request.send().await.expect("an answer").status().as_u16() }
+    };
+    assert_eq!(refused(json!({"policy": "pol_none"}), house.operator.clone()).await, 404);
+    assert_eq!(refused(json!({"policy": CHAMPION}), house.operator.clone()).await, 409);
+    assert_eq!(refused(json!({"policy": CHALLENGER}), house.user.clone()).await, 403);
+    let challenge = Challenge { policy_id: PolicyId::from_raw(CHALLENGER), traffic: Traffic::default() };
+    house.app.write(move |c| challenger::set(c, &challenge, "command line"));
+    let since = Instant::now();
+    while !house.models().await.iter().any(|id| id == "challenger") {
+        assert!(since.elapsed() < Duration::from_secs(10), "a running server follows");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // Who wins is no challenger any more.
+    let promoted = house.app.post(&format!("/v1/policies/{CHALLENGER}/promote"), &house.operator, json!({})).await;
+    assert_eq!(promoted.status, 200);
+    assert_eq!(house.app.get("/v1/policies", &house.operator).await.body["challenger"], Value::Null);
+    assert_eq!(house.models().await, ["champion", CHALLENGER, CHAMPION]);
+}
