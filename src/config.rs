@@ -4,6 +4,7 @@
 use crate::jobs::gate::GateConfig;
 use crate::serving::ServingConfig;
 use crate::serving::remote::RemoteConfig;
+use crate::telemetry::TelemetryConfig;
 use hone_learn::model::Format;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
@@ -34,6 +35,8 @@ pub struct Config {
     pub serving: ServingConfig,
     /// Where `engine = "remote"` finds its servers.
     pub remote: RemoteConfig,
+    /// What it tells about itself.
+    pub telemetry: TelemetryConfig,
 }
 
 impl Default for Config {
@@ -48,6 +51,7 @@ impl Default for Config {
             gate: GateConfig::default(),
             serving: ServingConfig::default(),
             remote: RemoteConfig::default(),
+            telemetry: TelemetryConfig::default(),
         }
     }
 }
@@ -151,6 +155,9 @@ pub struct Loaded {
     pub sources: BTreeMap<String, String>,
 }
 
+/// Settings that have a name in the environment which other programs use too; `HONE_*` wins.
+const STANDARD_NAMES: [(&str, &str); 1] = [("telemetry.otlp_endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT")];
+
 /// Values given on the command line: dotted key and text.
 pub type Flags = Vec<(&'static str, String)>;
 
@@ -165,6 +172,11 @@ pub fn load(file: Option<&Path>, env: &BTreeMap<String, String>, flags: &Flags) 
     let default_file = Path::new("hone.toml");
     if let Some(path) = file.or_else(|| default_file.exists().then_some(default_file)) {
         layers.file(path)?;
+    }
+    for (key, name) in STANDARD_NAMES {
+        if let Some(text) = env.get(name).filter(|t| !t.is_empty()) {
+            layers.text(key, text, name.to_owned())?;
+        }
     }
     for key in layers.keys() {
         let name = format!("HONE_{}", key.replace('.', "_").to_uppercase());

@@ -11,9 +11,11 @@ pub use turn::{Ask, By, Event, Turn};
 
 use crate::serving::{AdmissionError, Serving};
 use crate::store::{Store, StoreError, completions};
+use crate::telemetry::TRACE;
 use hone_domain::ids::UserId;
 use hone_domain::{EngineError, MessageError, RankingError};
 use std::sync::Arc;
+use tracing::Instrument;
 
 /// Why it can't be done. The text says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -75,7 +77,7 @@ impl Chat {
     pub async fn keep(&self, turn: &Turn, user: &UserId) -> Result<(), ChatError> {
         let rows = turn.completions(user, None);
         let write = move |tx: &rusqlite::Connection| rows.iter().try_for_each(|row| completions::insert(tx, row));
-        self.store.write(write).await?;
+        self.store.write(write).instrument(tracing::info_span!(target: TRACE, "keep")).await?;
         self.shadow(turn, user);
         Ok(())
     }

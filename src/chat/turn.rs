@@ -1,9 +1,9 @@
 //! One turn: a prompt, and n answers, each of ONE policy, which is taken once when the turn gets its place and kept to the last token.
 
 use super::ChatError;
-use crate::serving::meters::Watch;
-use crate::serving::{Permit, Serving, SharedPolicy};
+use crate::serving::{Permit, Serving, SharedPolicy, relay};
 use crate::store::completions::NewCompletion;
+use crate::telemetry::TRACE;
 use futures_util::stream::{SelectAll, Stream, StreamExt, once, select_all};
 use hone_domain::ids::{ComparisonId, CompletionId, PolicyId, UserId};
 use hone_domain::{Conversation, EngineError, FinishReason, GenerateRequest, Sampling, StreamEvent, TokenEvent};
@@ -13,8 +13,8 @@ use rand::{RngExt, SeedableRng};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio_stream::wrappers::UnboundedReceiverStream;
+use tracing::Instrument;
 
 /// What a turn is asked for.
 #[derive(Debug, Clone, PartialEq)]
@@ -129,39 +129,11 @@ pub struct Turn {
     first: Option<Event>,
 }
 
-/// Passes events on, and keeps `permit` until the engine has made the last of them (or nobody wants them any more): a client that
-/// reads slowly takes nobody's turn.
-fn hold_while_computing(
-    mut events: UnboundedReceiver<StreamEvent>,
-    permit: Arc<Permit>,
-    mut watch: Watch,
-) -> UnboundedReceiver<StreamEvent> {
-    let (send, passed_on) = unbounded_channel();
-    tokio::spawn(async move {
-        let _permit = permit;
-        loop {
-            tokio::select! {
-                event = events.recv() => {
-                    let Some(event) = event else {
-                        watch.closed();
-                        break;
-                    };
-                    watch.saw(&event, Instant::now());
-                    if send.send(event).is_err() {
-                        break;
-                    }
-                }
-                () = send.closed() => break,
-            }
-        }
-    });
-    passed_on
-}
-
 impl Turn {
     pub(super) async fn start(serving: &Serving, ask: Ask) -> Result<Self, ChatError> {
         let begun = Instant::now();
-        let permit = serving.admit(&ask.person, ask.seeds.len()).await?;
+        let queue = tracing::info_span!(target: TRACE, "queue");
+        let permit = serving.admit(&ask.person, ask.seeds.len()).instrument(queue).await?;
         Self::admitted(serving, ask, permit, begun).await
     }
 
@@ -182,8 +154,19 @@ impl Turn {
             let sampling = Sampling { seed: Some(*seed), ..sampling.clone() };
             let request = GenerateRequest { messages: conversation.messages().to_vec(), sampling };
             let events = policy.generate(request).await?;
-            let watch = serving.meters().watch(policy.id(), begun);
-            let events = UnboundedReceiverStream::new(hold_while_computing(events, Arc::clone(&permit), watch));
+            let mut watch = serving.meters().watch(policy.id(), begun);
+            let (span, permit) = (watch.span(), Arc::clone(&permit));
+            let events = span.in_scope(|| {
+                relay(events, move |event| {
+                    // Kept until the engine has made the last token, not until a slow client has read it.
+                    let _turn = &permit;
+                    match event {
+                        Some(event) => watch.saw(event, Instant::now()),
+                        None => watch.closed(),
+                    }
+                })
+            });
+            let events = UnboundedReceiverStream::new(events);
             let to_the_end = events.map(Some).chain(once(std::future::ready(None)));
             streams.push(to_the_end.map(move |event| (index, event)).boxed());
         }

@@ -35,7 +35,7 @@ pub fn run(args: Args, context: &Context, engine: EngineFactory) -> Result<(), C
     let listen = listen.map(|l| l.to_string());
     let flags = [("listen", listen), ("base", base), ("engine", engine_name), ("base_format", base_format)];
     let config = context.settings(&flags.into_iter().filter_map(|(key, text)| Some((key, text?))).collect())?.config;
-    crate::telemetry::start(context.json);
+    let _sends_the_last = crate::telemetry::start(context.json, &config.telemetry).map_err(CliError::Usage)?;
     let engine = engine(&config, context.data()).map_err(CliError::Usage)?;
     let failed = |e: startup::StartError| CliError::Failed(e.to_string());
     let prepared = startup::prepare(context.data(), config, engine).map_err(failed)?;

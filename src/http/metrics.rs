@@ -3,6 +3,7 @@
 
 use super::App;
 use super::chat::POLICY_HEADER;
+use crate::telemetry;
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::CONTENT_TYPE;
@@ -14,6 +15,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use std::time::Instant;
+use tracing::Instrument;
 
 /// A route, not a path, and a method that there is: whatever a client makes up would be a new series each.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -81,11 +83,14 @@ pub async fn watch(
     next: Next<impl MessageBody>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
     let (begun, method, path) = (Instant::now(), request.method().to_string(), request.path().to_owned());
-    let response = next.call(request).await?;
+    let route = request.match_pattern().unwrap_or_else(|| "page".to_owned());
+    let traceparent = request.headers().get("traceparent").and_then(|h| h.to_str().ok());
+    let span = telemetry::request_span(&method, &route, traceparent);
+    let response = next.call(request).instrument(span.clone()).await?;
     let status = response.status().as_u16();
-    let route = response.request().match_pattern().unwrap_or_else(|| "page".to_owned());
     let ms = begun.elapsed().as_secs_f64() * 1e3;
     let policy = response.headers().get(POLICY_HEADER).and_then(|h| h.to_str().ok());
+    span.record("http.response.status_code", status).record("gen_ai.response.model", policy);
     if route.starts_with("/v1/") {
         tracing::info!(target: "hone::access", method, path, status, ms, policy);
     } else {

@@ -1,6 +1,7 @@
 //! What is counted and timed of answers, under the names that users of other servers know (vLLM's, with `hone_` before them), by policy.
-//! May use: prometheus-client. Knows nothing of HTTP.
+//! May use: prometheus-client, spans. Knows nothing of HTTP.
 
+use crate::telemetry::TRACE;
 use hone_domain::ids::PolicyId;
 use hone_domain::{FinishReason, StreamEvent};
 use prometheus_client::encoding::EncodeLabelSet;
@@ -9,6 +10,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use std::time::Instant;
+use tracing::Span;
+use tracing::field::Empty;
 
 /// Which policy; `model_name`, as other servers call it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -110,17 +113,32 @@ pub struct Watch {
 }
 
 impl Watch {
+    /// The answer's part of the request's trace; what this watch sees is recorded in it while it is entered.
+    #[must_use]
+    pub fn span(&self) -> Span {
+        tracing::info_span!(
+            target: TRACE, "answer", gen_ai.response.model = self.policy, gen_ai.usage.input_tokens = Empty, gen_ai.usage.output_tokens = Empty,
+            gen_ai.response.finish_reasons = Empty,
+        )
+    }
+
     /// The engine has sent this, now.
     pub fn saw(&mut self, event: &StreamEvent, now: Instant) {
         match event {
             StreamEvent::Token(_) => {
                 match self.last.replace(now) {
-                    None => self.first_token.observe(now.duration_since(self.begun).as_secs_f64()),
+                    None => {
+                        tracing::info!(target: TRACE, "first token");
+                        self.first_token.observe(now.duration_since(self.begun).as_secs_f64());
+                    }
                     Some(last) => self.between_tokens.observe(now.duration_since(last).as_secs_f64()),
                 }
                 self.generation_tokens.inc();
             }
-            StreamEvent::Done { finish, prompt_tokens, .. } => {
+            StreamEvent::Done { finish, prompt_tokens, completion_tokens } => {
+                let span = Span::current();
+                span.record("gen_ai.usage.input_tokens", prompt_tokens)
+                    .record("gen_ai.usage.output_tokens", completion_tokens);
                 self.prompt_tokens.inc_by(*prompt_tokens as u64);
                 self.whole.observe(now.duration_since(self.begun).as_secs_f64());
                 self.end = match finish {
@@ -142,6 +160,7 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
+        Span::current().record("gen_ai.response.finish_reasons", self.end);
         let ended = Ended { model_name: std::mem::take(&mut self.policy), finished_reason: self.end };
         self.ended.get_or_create(&ended).inc();
     }

@@ -9,8 +9,10 @@ pub mod admission;
 pub mod auto;
 pub mod challenger;
 pub mod check;
+pub mod drain;
 pub mod echo;
 pub mod meters;
+mod relay;
 pub mod remote;
 #[cfg(test)]
 mod tests;
@@ -18,9 +20,11 @@ mod tests;
 pub use admission::{Admission, AdmissionError, Permit};
 pub use check::{CheckText, ServeCheck, ServeCheckLimits, ServeCheckReport};
 pub use meters::Meters;
+pub use relay::relay;
 
 use crate::store::challenger::Traffic;
 use arc_swap::{ArcSwap, ArcSwapOption};
+use drain::DrainEngine;
 use hone_domain::ids::{PolicyId, UserId};
 use hone_domain::{Conversation, Engine, EngineError, LoadedPolicy, PolicyFiles};
 use serde::{Deserialize, Serialize};
@@ -39,14 +43,33 @@ pub struct ServingConfig {
     pub waiting_max: usize,
     /// Answers, running and waiting, that one person may have at a time; one more is told 429.
     pub person_max: usize,
+    /// How a policy takes another's place.
+    pub swap: SwapMode,
     /// How far the engine's log-probabilities may be from the trainer's.
     pub check: ServeCheckLimits,
 }
 
 impl Default for ServingConfig {
     fn default() -> Self {
-        Self { running_max: 16, waiting_max: 64, person_max: 32, check: ServeCheckLimits::default() }
+        Self {
+            running_max: 16,
+            waiting_max: 64,
+            person_max: 32,
+            swap: SwapMode::Beside,
+            check: ServeCheckLimits::default(),
+        }
     }
+}
+
+/// How a policy takes another's place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SwapMode {
+    /// It is loaded beside the other, which answers meanwhile: takes the memory of both.
+    Beside,
+    /// The other's answers end, it is unloaded, then this one is loaded; new requests wait that long. For engines that keep a whole model per
+    /// policy, where memory holds one.
+    Drain,
 }
 
 /// A policy beside the live one, and what it gets.
@@ -83,7 +106,11 @@ impl Serving {
         files: &PolicyFiles,
         config: &ServingConfig,
     ) -> Result<Arc<Self>, EngineError> {
-        let ServingConfig { running_max, waiting_max, person_max, check } = config;
+        let ServingConfig { running_max, waiting_max, person_max, swap, check } = config;
+        let engine = match swap {
+            SwapMode::Beside => engine,
+            SwapMode::Drain => Arc::new(DrainEngine::new(engine)),
+        };
         let first = engine.load(files).await?;
         tracing::info!(engine = engine.name(), policy = %first.id(), "serving the first policy");
         Ok(Arc::new(Self {

@@ -5,15 +5,26 @@ use async_trait::async_trait;
 use hone_domain::{FinishReason, GenerateRequest, Sampling, StreamEvent, TokenEvent};
 use std::path::Path;
 use std::sync::Weak;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokio::sync::mpsc;
 
 const TOKENS: usize = 20;
 
-/// An engine whose every token names its policy, so that a mixed answer shows. It can't load what is called "broken".
-struct NamingEngine;
+/// An engine whose every token names its policy, so that a mixed answer shows. It can't load what is called "broken". Counts what it has in
+/// memory.
+#[derive(Default)]
+struct NamingEngine {
+    loaded: Arc<AtomicUsize>,
+    loaded_max: Arc<AtomicUsize>,
+}
 
-struct NamingPolicy(PolicyId);
+struct NamingPolicy(PolicyId, Arc<AtomicUsize>);
+
+impl Drop for NamingPolicy {
+    fn drop(&mut self) {
+        self.1.fetch_sub(1, Ordering::SeqCst);
+    }
+}
 
 #[async_trait]
 impl Engine for NamingEngine {
@@ -27,7 +38,8 @@ impl Engine for NamingEngine {
         if files.id.as_str() == "broken" {
             return Err(EngineError::Load("half a file".into()));
         }
-        Ok(Arc::new(NamingPolicy(files.id.clone())))
+        self.loaded_max.fetch_max(self.loaded.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        Ok(Arc::new(NamingPolicy(files.id.clone(), Arc::clone(&self.loaded))))
     }
 }
 
@@ -64,7 +76,7 @@ fn files(id: &str) -> PolicyFiles {
 }
 
 async fn serving() -> Arc<Serving> {
-    Serving::start(Arc::new(NamingEngine), &files("a"), &ServingConfig::default()).await.expect("starts")
+    Serving::start(Arc::new(NamingEngine::default()), &files("a"), &ServingConfig::default()).await.expect("starts")
 }
 
 /// One request as a handler makes it: admit, `live` once, read to the end. Returns the policy and the tokens' names.
@@ -82,7 +94,23 @@ async fn request(serving: &Serving) -> (String, Vec<String>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn no_answer_mixes_policies_while_they_are_swapped() {
-    let serving = serving().await;
+    swaps_under_traffic(serving().await, 200).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn where_memory_holds_one_policy_requests_wait_and_none_fails() {
+    let engine = NamingEngine::default();
+    let loaded_max = Arc::clone(&engine.loaded_max);
+    let config = ServingConfig { swap: SwapMode::Drain, ..ServingConfig::default() };
+    let serving = Serving::start(Arc::new(engine), &files("a"), &config).await.expect("starts");
+    assert!(serving.load(&files("broken")).await.is_err());
+    assert_eq!(request(&serving).await.0, "a", "what can't be loaded leaves the one before it");
+    swaps_under_traffic(serving, 100).await;
+    assert_eq!(loaded_max.load(Ordering::SeqCst), 1);
+}
+
+/// Eight clients, and as many swaps: each answer is of one policy, and whole.
+async fn swaps_under_traffic(serving: Arc<Serving>, swaps: usize) {
     let over = Arc::new(AtomicBool::new(false));
     let readers: Vec<_> = (0..8)
         .map(|_| {
@@ -98,7 +126,7 @@ async fn no_answer_mixes_policies_while_they_are_swapped() {
             })
         })
         .collect();
-    for i in 0..200 {
+    for i in 0..swaps {
         let policy = serving.load(&files(&format!("p{i}"))).await.expect("loads");
         serving.publish(policy);
         tokio::time::sleep(std::time::Duration::from_micros(200)).await;

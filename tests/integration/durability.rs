@@ -1,51 +1,15 @@
 //! The real binary, killed and started again: what was answered with 2xx is there, and two servers never share a folder.
 
+use crate::binary::{run, serve};
 use crate::support::{Setup, TestApp};
 use hone::serving::echo::EchoEngine;
 use hone::store::users::Role;
 use hone::store::{Store, stats};
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
-
-struct Hone {
-    process: Child,
-    url: String,
-}
-
-fn hone(data: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_hone"));
-    command.arg("--data").arg(data).args(args).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
-
-fn serve(data: &Path) -> Hone {
-    let mut command = hone(data, &["--json", "serve", "--engine", "echo", "--listen", "127.0.0.1:0"]);
-    let mut process = command.stderr(Stdio::null()).spawn().expect("starts");
-    let mut line = String::new();
-    BufReader::new(process.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
-    let ready: Value = serde_json::from_str(&line).expect("one line of JSON");
-    Hone { process, url: format!("http://{}", ready["listen"].as_str().expect("an address")) }
-}
-
-impl Drop for Hone {
-    fn drop(&mut self) {
-        // Ended already: nothing to do.
-        let _ended = self.process.kill();
-        let _status = self.process.wait();
-    }
-}
-
-fn run(data: &Path, args: &[&str]) -> (Option<i32>, Value, String) {
-    let output = hone(data, args).output().expect("runs");
-    let json = serde_json::from_slice(&output.stdout).unwrap_or_default();
-    (output.status.code(), json, String::from_utf8_lossy(&output.stderr).into_owned())
-}
 
 #[actix_web::test]
 async fn kill_9_right_after_the_answer_loses_nothing() {
@@ -67,7 +31,7 @@ async fn kill_9_right_after_the_answer_loses_nothing() {
         let c: Vec<_> = comparison["candidates"].as_array().expect("two").iter().map(|c| c["id"].clone()).collect();
         let answer = post(format!("/v1/comparisons/{id}/ranking"), json!({"ranking": [[c[1]], [c[0]]]})).await;
         assert_eq!(answer["id"], id.as_str());
-        server.process.kill().expect("kills");
+        server.kill();
         ranked.push((id, json!([[c[1]], [c[0]]])));
     }
     let server = serve(data.path());

@@ -2,6 +2,7 @@
 
 mod access;
 mod bad_input;
+mod binary;
 mod challenger;
 mod chat;
 mod durability;
@@ -12,6 +13,8 @@ mod native;
 mod never_lost;
 mod openapi;
 mod page;
+mod stalled;
 mod support;
 mod swaps;
+mod traces;
 mod train_command;
