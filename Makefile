@@ -14,10 +14,10 @@ say        = @printf '\033[1m==> %s\033[0m\n'
 # The peers of the benchmarks: an interpreter with benches/training/requirements*.txt installed.
 BENCH_PYTHON ?= python3
 BENCH     := python3 benches/training/run.py --python $(BENCH_PYTHON)
-BENCHES   := bench-check bench-sft bench-reward bench-rollout bench-ppo bench-curves bench-scaling bench-peak
+BENCHES   := bench-check bench-sft bench-reward bench-rollout bench-ppo bench-curves bench-scaling bench-peak bench-serving bench-swap bench-overhead
 
 .DEFAULT_GOAL := help
-.PHONY: $(BENCHES) help run setup web build binary test test-quick fmt clippy rust cuda engine openai-client test-peft web-test e2e deny openapi clean
+.PHONY: $(BENCHES) help run setup web build binary test test-quick fmt clippy rust cuda engine openai-client contract test-peft web-test e2e deny openapi clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -49,7 +49,7 @@ build: setup web  ## the release binary with the mistralrs engine
 binary:
 	cargo build $(ENGINE)
 
-test: fmt clippy rust cuda web-test engine openai-client e2e  ## set up and run every check
+test: fmt clippy rust cuda web-test engine openai-client contract e2e  ## set up and run every check
 	$(say) "All checks passed"
 
 test-quick: fmt clippy rust web-test  ## every check that needs neither mistralrs nor a browser
@@ -90,6 +90,11 @@ openai-client: build  ## the official OpenAI clients against a running hone, wit
 	@rm -rf $(TARGET)/tiny-base && $(dir $(HONE))examples/tiny_base $(TARGET)/tiny-base
 	OPENAI_JS=$(TARGET)/openai-client $(TARGET)/openai-client/bin/python tests/openai_client.py $(HONE)
 	OPENAI_JS=$(TARGET)/openai-client $(TARGET)/openai-client/bin/python tests/openai_client.py $(HONE) --engine native --base $(TARGET)/tiny-base
+
+contract: build  ## a running hone against its own OpenAPI document
+	$(say) "API against its OpenAPI document (schemathesis by pip, into $(TARGET)/contract)"
+	@$(TARGET)/contract/bin/python -c 'import schemathesis' 2>/dev/null || (python3 -m venv $(TARGET)/contract && $(TARGET)/contract/bin/pip install --quiet schemathesis==4.32.5)
+	$(TARGET)/contract/bin/python tests/contract.py $(HONE)
 
 # Several GB of PyTorch, so it is no part of `make test`, where the Rust test golden_peft holds hone against numbers that PEFT made.
 test-peft: build  ## exported policies against the real transformers and peft (pip installs several GB)

@@ -155,17 +155,17 @@ impl Turn {
             let request = GenerateRequest { messages: conversation.messages().to_vec(), sampling };
             let events = policy.generate(request).await?;
             let mut watch = serving.meters().watch(policy.id(), begun);
-            let (span, permit) = (watch.span(), Arc::clone(&permit));
-            let events = span.in_scope(|| {
-                relay(events, move |event| {
-                    // Kept until the engine has made the last token, not until a slow client has read it.
-                    let _turn = &permit;
-                    match event {
-                        Some(event) => watch.saw(event, Instant::now()),
-                        None => watch.closed(),
-                    }
-                })
-            });
+            let (span, permit, health) = (watch.span(), Arc::clone(&permit), Arc::clone(serving.health()));
+            let saw = move |event: Option<&StreamEvent>| {
+                // Kept until the engine has made the last token, not until a slow client has read it.
+                let _turn = &permit;
+                health.saw(event, watch.has_ended());
+                match event {
+                    Some(event) => watch.saw(event, Instant::now()),
+                    None => watch.closed(),
+                }
+            };
+            let events = span.in_scope(|| relay(events, saw));
             let events = UnboundedReceiverStream::new(events);
             let to_the_end = events.map(Some).chain(once(std::future::ready(None)));
             streams.push(to_the_end.map(move |event| (index, event)).boxed());

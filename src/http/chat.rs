@@ -28,14 +28,19 @@ pub struct ChatRequest {
     /// served policy.
     model: Option<String>,
     /// The prompt; the last message is the person's.
+    #[schema(min_items = 1)]
     messages: Vec<MessageIn>,
     /// 0 (always the likeliest token) to 2. Default 1.
+    #[schema(minimum = 0, maximum = 2)]
     temperature: Option<f64>,
     /// Only the likeliest tokens with this mass together. Default 1.
+    #[schema(exclusive_minimum = 0, maximum = 1)]
     top_p: Option<f64>,
     /// Most tokens of the answer. Default 512; never more than the context leaves.
+    #[schema(minimum = 1)]
     max_tokens: Option<usize>,
     /// The same; wins over `max_tokens`.
+    #[schema(minimum = 1)]
     max_completion_tokens: Option<usize>,
     /// A text, or up to four: the answer ends before any of them.
     #[schema(value_type = Option<StopIn>)]
@@ -43,8 +48,10 @@ pub struct ChatRequest {
     /// Same seed, policy and prompt: same answer, where the engine can.
     seed: Option<i64>,
     /// -2 to 2. Default 0.
+    #[schema(minimum = -2, maximum = 2)]
     presence_penalty: Option<f64>,
     /// -2 to 2. Default 0.
+    #[schema(minimum = -2, maximum = 2)]
     frequency_penalty: Option<f64>,
     /// Send the answer as server-sent events while it is made.
     stream: Option<bool>,
@@ -56,11 +63,12 @@ pub struct ChatRequest {
     /// Report the log-probability of each token.
     logprobs: Option<bool>,
     /// And of this many likeliest alternatives, 0 to 20.
+    #[schema(maximum = 20)]
     top_logprobs: Option<usize>,
     /// What the answer's text must be. Default: any text. An answer that is cut off by its length is the beginning of it.
     response_format: Option<ResponseFormat>,
     /// Functions that the model may call: none may be given, as the models here call none.
-    #[schema(value_type = Option<Vec<Object>>)]
+    #[schema(value_type = Option<Vec<Object>>, max_items = 0)]
     tools: Option<Vec<Value>>,
     /// `false`: serve, but never log and never learn from it.
     store: Option<bool>,

@@ -4,7 +4,7 @@ use super::App;
 use super::auth::Caller;
 use super::body::{Body, or_default};
 use super::error::{ApiError, ErrorBody, ErrorDetail};
-use super::messages::{MessageIn, MessageOut, SamplingIn, StopIn, conversation};
+use super::messages::{MessageIn, MessageOut, SamplingIn, StopIn, conversation, listed};
 use super::presence;
 use super::sse::{self, Events, Gone};
 use crate::chat::comparison::Verdict;
@@ -24,6 +24,7 @@ use utoipa::{IntoParams, ToSchema};
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct ComparisonRequest {
     /// The prompt; the last message is the person's.
+    #[schema(min_items = 1)]
     messages: Vec<MessageIn>,
     /// How many answers, 2 to 9. Default 4.
     #[schema(minimum = 2, maximum = 9)]
@@ -31,12 +32,16 @@ pub struct ComparisonRequest {
     /// Send all answers side by side while they are made.
     stream: Option<bool>,
     /// 0 (always the likeliest token) to 2. Default 1.
+    #[schema(minimum = 0, maximum = 2)]
     temperature: Option<f64>,
     /// Only the likeliest tokens with this mass together. Default 1.
+    #[schema(exclusive_minimum = 0, maximum = 1)]
     top_p: Option<f64>,
     /// Most tokens of the answer. Default 512; never more than the context leaves.
+    #[schema(minimum = 1)]
     max_tokens: Option<usize>,
     /// The same; wins over `max_tokens`.
+    #[schema(minimum = 1)]
     max_completion_tokens: Option<usize>,
     /// A text, or up to four: the answer ends before any of them.
     #[schema(value_type = Option<StopIn>)]
@@ -44,8 +49,10 @@ pub struct ComparisonRequest {
     /// Same seed, policy and prompt: same answer, where the engine can.
     seed: Option<i64>,
     /// -2 to 2. Default 0.
+    #[schema(minimum = -2, maximum = 2)]
     presence_penalty: Option<f64>,
     /// -2 to 2. Default 0.
+    #[schema(minimum = -2, maximum = 2)]
     frequency_penalty: Option<f64>,
 }
 
@@ -251,11 +258,13 @@ async fn stream_turn(events: &Events, id: &ComparisonId, turn: &mut Turn) -> Res
 
 /// Which comparisons to list.
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct ListQuery {
     /// Only those without a ranking.
     #[serde(default)]
     unranked: bool,
     /// At most so many, 1 to 100. Default 20.
+    #[param(minimum = 1, maximum = 100)]
     limit: Option<usize>,
 }
 
@@ -276,7 +285,7 @@ pub async fn list(
     Caller(user): Caller,
     web::Query(query): web::Query<ListQuery>,
 ) -> Result<web::Json<ComparisonList>, ApiError> {
-    let limit = query.limit.unwrap_or(20).clamp(1, 100);
+    let limit = listed(query.limit)?;
     let comparisons = app.chat.comparisons(user.id, query.unranked, limit).await?;
     Ok(web::Json(ComparisonList { comparisons: comparisons.into_iter().map(ComparisonBody::from).collect() }))
 }

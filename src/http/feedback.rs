@@ -52,6 +52,7 @@ pub async fn rate(
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct DemonstrationRequest {
     /// The prompt; the last message is the person's.
+    #[schema(min_items = 1)]
     messages: Vec<MessageIn>,
     /// The answer.
     ideal: String,

@@ -106,7 +106,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(15);
 /// # Errors
 /// 403 below the role `operator`, 404.
 #[utoipa::path(get, path = "/v1/jobs/{id}/events", tag = "operators", params(("id" = String, Path)),
-    responses((status = 200, description = "Server-sent events, each a Job.", content_type = "text/event-stream", body = Job),
+    responses((status = 200, description = "Server-sent events, each a Job.", content_type = "text/event-stream"),
     (status = 404, body = ErrorBody)))]
 pub async fn events(app: web::Data<App>, caller: Caller, id: web::Path<String>) -> Result<HttpResponse, ApiError> {
     caller.require(Role::Operator)?;

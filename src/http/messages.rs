@@ -10,10 +10,26 @@ use utoipa::ToSchema;
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 pub struct MessageIn {
     /// `system` (or `developer`, the same), `user` or `assistant`.
+    #[schema(value_type = RoleIn)]
     role: String,
     /// A text, or a list of `{"type": "text", "text": ...}`.
-    #[schema(value_type = ContentIn)]
+    #[schema(value_type = ContentIn, required)]
     content: Option<Value>,
+}
+
+/// Who says it.
+#[derive(Debug, ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[allow(dead_code, reason = "describes the API; the value is read by hand for clearer errors")]
+pub enum RoleIn {
+    /// What holds for the whole conversation.
+    System,
+    /// The same.
+    Developer,
+    /// A person.
+    User,
+    /// The model.
+    Assistant,
 }
 
 /// A text, or parts of one.
@@ -33,9 +49,29 @@ pub enum ContentIn {
 pub struct TextPart {
     /// Always `text`.
     #[serde(rename = "type")]
-    kind: String,
+    kind: PartKind,
     /// The text.
     text: String,
+}
+
+/// What a part may be.
+#[derive(Debug, ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[allow(dead_code, reason = "describes the API")]
+pub enum PartKind {
+    /// A text.
+    Text,
+}
+
+/// How many to list: 20, or as many as the query says.
+///
+/// # Errors
+/// 400 outside of 1 to 100.
+pub fn listed(limit: Option<usize>) -> Result<usize, ApiError> {
+    match limit.unwrap_or(20) {
+        limit @ 1..=100 => Ok(limit),
+        limit => Err(ApiError::value("limit", format!("`limit` must be 1 to 100, not {limit}"))),
+    }
 }
 
 /// A message as the server shows it.

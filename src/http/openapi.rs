@@ -4,8 +4,9 @@
 use super::{chat, comparisons, feedback, health, jobs, me, models, policies, runs, session, stats};
 use actix_web::HttpResponse;
 use utoipa::OpenApi;
+use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{OpenApi as Document, SecurityRequirement};
+use utoipa::openapi::{Content, OpenApi as Document, PathItem, Ref, ResponseBuilder, SecurityRequirement};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -59,7 +60,41 @@ pub fn document() -> Document {
     components.add_security_scheme("session", SecurityScheme::ApiKey(cookie));
     let either = ["api_key", "session"].map(|name| SecurityRequirement::new(name, Vec::<String>::new()));
     document.security = Some(either.to_vec());
+    for (path, item) in &mut document.paths.paths {
+        for (method, operation) in operations(item) {
+            if OPEN.contains(&(method, path.as_str())) {
+                operation.security = Some(Vec::new());
+            }
+            if path.starts_with("/v1/") {
+                tell_common_errors(operation);
+            }
+        }
+    }
     document
+}
+
+/// What needs no key.
+const OPEN: [(&str, &str); 4] = [("get", "/healthz"), ("get", "/readyz"), ("get", "/metrics"), ("post", "/v1/session")];
+
+fn operations(item: &mut PathItem) -> impl Iterator<Item = (&'static str, &mut Operation)> {
+    let all = [("get", &mut item.get), ("post", &mut item.post), ("put", &mut item.put), ("delete", &mut item.delete)];
+    all.into_iter().filter_map(|(method, operation)| Some((method, operation.as_mut()?)))
+}
+
+/// What every path under `/v1` may answer, whatever it does.
+fn tell_common_errors(operation: &mut Operation) {
+    let takes_something = operation.request_body.is_some() || operation.parameters.is_some();
+    let errors = [
+        ("400", takes_something, "A parameter or the body is wrong."),
+        ("401", true, "Nobody is signed in."),
+        ("413", operation.request_body.is_some(), "The body is larger than `limits.body_bytes_max`."),
+        ("429", true, "More requests than one person may make; `Retry-After` says when to come back."),
+    ];
+    for (status, _, about) in errors.into_iter().filter(|(_, may, _)| *may) {
+        let body = Content::new(Some(Ref::from_schema_name("ErrorBody")));
+        let response = ResponseBuilder::new().description(about).content("application/json", body).build();
+        operation.responses.responses.entry(status.to_owned()).or_insert(response.into());
+    }
 }
 
 /// Serves the document.

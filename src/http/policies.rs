@@ -4,6 +4,7 @@ use super::App;
 use super::auth::Caller;
 use super::body::Body;
 use super::error::{ApiError, Code, ErrorBody};
+use super::messages::listed;
 use crate::store::challenger::{self, Challenge, Duel, Traffic};
 use crate::store::completions::{self, Shadow};
 use crate::store::policies::{self, Policy, PolicyState};
@@ -54,8 +55,10 @@ pub struct ChallengeRequest {
     /// The policy.
     policy: String,
     /// 0 to 1, default 0: the share of conversations that it answers instead of the champion.
+    #[schema(minimum = 0, maximum = 1)]
     canary_share: Option<f64>,
     /// 0 to 1, default 0: the share of the champion's answers to which it writes its own, shown to nobody.
+    #[schema(minimum = 0, maximum = 1)]
     shadow_share: Option<f64>,
     /// Whether comparisons draw half of their candidates from it. Default true.
     in_comparisons: Option<bool>,
@@ -103,8 +106,10 @@ pub async fn end_challenge(app: web::Data<App>, caller: Caller) -> Result<HttpRe
 
 /// How many to list.
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub struct ShadowQuery {
     /// At most so many, 1 to 100. Default 20.
+    #[param(minimum = 1, maximum = 100)]
     limit: Option<usize>,
 }
 
@@ -128,7 +133,7 @@ pub async fn shadows(
     web::Query(query): web::Query<ShadowQuery>,
 ) -> Result<web::Json<ShadowList>, ApiError> {
     caller.require(Role::Operator)?;
-    let (id, limit) = (PolicyId::from_raw(id.into_inner()), query.limit.unwrap_or(20).clamp(1, 100));
+    let (id, limit) = (PolicyId::from_raw(id.into_inner()), listed(query.limit)?);
     let shadows = app.store.read(move |c| completions::shadows(c, &id, limit)).await?;
     Ok(web::Json(ShadowList { shadows }))
 }

@@ -150,9 +150,15 @@ impl Watch {
         }
     }
 
+    /// Whether the engine has said how the answer ended.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.end != "cancelled"
+    }
+
     /// The engine closed the answer's channel; without an end before that, it has failed.
     pub fn closed(&mut self) {
-        if self.end == "cancelled" {
+        if !self.has_ended() {
             self.end = "failed";
         }
     }

@@ -11,6 +11,7 @@ pub mod challenger;
 pub mod check;
 pub mod drain;
 pub mod echo;
+pub mod health;
 pub mod meters;
 mod relay;
 pub mod remote;
@@ -19,6 +20,7 @@ mod tests;
 
 pub use admission::{Admission, AdmissionError, Permit};
 pub use check::{CheckText, ServeCheck, ServeCheckLimits, ServeCheckReport};
+pub use health::Health;
 pub use meters::Meters;
 pub use relay::relay;
 
@@ -94,6 +96,7 @@ pub struct Serving {
     admission: Admission,
     limits: ServeCheckLimits,
     meters: Meters,
+    health: Arc<Health>,
 }
 
 impl Serving {
@@ -122,6 +125,7 @@ impl Serving {
             admission: Admission::new(*running_max, *waiting_max, *person_max),
             limits: check.clone(),
             meters: Meters::default(),
+            health: Arc::default(),
         }))
     }
 
@@ -230,6 +234,20 @@ impl Serving {
     #[must_use]
     pub fn meters(&self) -> &Meters {
         &self.meters
+    }
+
+    /// What answers told of the engine.
+    #[must_use]
+    pub fn health(&self) -> &Arc<Health> {
+        &self.health
+    }
+
+    /// Whether the live policy can answer.
+    ///
+    /// # Errors
+    /// When its engine broke the last answer, and still doesn't answer.
+    pub async fn ready(&self) -> Result<(), EngineError> {
+        self.health.check(&self.live()).await
     }
 
     /// How full the queue is, for `/metrics`.

@@ -1,5 +1,6 @@
 // The whole loop in the browser, on a real engine: a cycle is watched from start to end, what it made is read, and rolled back.
-import { expect, signIn, test, visit } from './hone';
+import type { APIResponse, Locator, Page } from '@playwright/test';
+import { expect, signIn, test, visit, type Hone } from './hone';
 import { check } from './looks';
 
 test.use({ engine: 'native' });
@@ -52,8 +53,48 @@ test('a cycle is watched live, promotes its policy, and is rolled back', async (
   await expect(made).not.toContainText('Served');
   await expect(loop.getByText('Base model')).toBeVisible();
 
+  await challenge(page, hone, made, info.project.name);
+  const card = page.getByRole('region', { name: /Challenger/ });
+  await card.getByRole('button', { name: 'End it…' }).click();
+  await page.getByRole('dialog').getByRole('button', { name: 'End it' }).click();
+  await expect(card).toHaveCount(0);
+
   await made.getByRole('button').click();
   await page.getByRole('dialog').getByRole('button', { name: 'Serve this policy…' }).click();
   await page.getByRole('dialog').getByRole('button', { name: 'Serve it' }).click();
   await expect(made).toContainText('Served');
 });
+
+/** Tries a policy beside the champion: it answers in the shadow and in comparisons, and a ranking counts for one of the two. */
+async function challenge(page: Page, hone: Hone, made: Locator, project: string): Promise<void> {
+  await made.getByRole('button').click();
+  await page.getByRole('dialog').getByRole('button', { name: 'Try it beside…' }).click();
+  const ask = page.getByRole('dialog');
+  await ask.getByLabel('Answers that it also writes, unseen').fill('1');
+  await check(page, `challenge-${project}`);
+  await ask.getByRole('button', { name: 'Try it', exact: true }).click();
+  const card = page.getByRole('region', { name: /Challenger/ });
+  await expect(card).toContainText('half of the answers in comparisons, 100 % of answers in the shadow');
+  await expect(made).toContainText('Challenger');
+  await expect(card).toContainText('Nobody has ranked it');
+
+  const messages = [{ role: 'user', content: 'what do you say?' }];
+  const post = async (path: string, data: unknown): Promise<APIResponse> => {
+    const answer = await page.request.post(`${hone.url}${path}`, { data });
+    expect(answer.ok()).toBe(true);
+    return answer;
+  };
+  await post('/v1/chat/completions', { messages, max_tokens: 8 });
+  const compared = await post('/v1/comparisons', { messages, k: 2, max_tokens: 8 });
+  const { id, candidates } = (await compared.json()) as { id: string; candidates: { id: string }[] };
+  await post(`/v1/comparisons/${id}/ranking`, { ranking: candidates.map((candidate) => [candidate.id]) });
+  await expect(card).toContainText('in 1 pair of answers');
+  const listed = async (): Promise<{ challenger: string }> => (await page.request.get(`${hone.url}/v1/policies`)).json();
+  const shadows = `${hone.url}/v1/policies/${(await listed()).challenger}/shadows`;
+  await expect.poll(async () => ((await (await page.request.get(shadows)).json()) as { shadows: unknown[] }).shadows.length).toBe(1);
+  await card.getByRole('button', { name: 'Read its answers' }).click();
+  await expect(page.getByRole('dialog')).toContainText('In the shadow');
+  await check(page, `shadow-${project}`);
+  await page.getByRole('dialog').getByRole('button', { name: 'Close' }).click();
+  await check(page, `challenger-${project}`);
+}

@@ -6,6 +6,7 @@ mod binary;
 mod challenger;
 mod chat;
 mod durability;
+mod engine_death;
 mod feedback;
 mod jobs;
 mod learning_loop;

@@ -1,6 +1,6 @@
 // What the operator sees: jobs, policies and counts, and the running job live.
 import { call, explain, open } from '../lib/api/client';
-import type { Curves, Job, JobKind, JobView, Policy, PolicyList, Stats } from '../lib/api/types';
+import type { Curves, Job, JobKind, JobView, Policy, PolicyList, Shadow, Stats, Traffic } from '../lib/api/types';
 import { add } from './chart';
 import { isFinal } from './phases';
 
@@ -19,6 +19,8 @@ class Operate {
 
   readonly running = $derived(this.jobs.findLast((j) => !isFinal(j.state)) ?? null);
   readonly champion = $derived(this.policies?.policies.find((p) => p.id === this.policies?.champion) ?? null);
+
+  readonly challenger = $derived(this.policies?.policies.find((p) => p.id === this.policies?.challenger) ?? null);
 
   /** Loads everything and keeps it fresh until the returned function is called. */
   start(): () => void {
@@ -67,6 +69,21 @@ class Operate {
   async rollBack(): Promise<void> {
     await call('/v1/policies/rollback', { method: 'POST' });
     await this.refresh();
+  }
+
+  /** Tries a policy beside the champion, or changes what it gets. */
+  async challenge(policy: string, traffic: Traffic): Promise<void> {
+    await call('/v1/policies/challenger', { method: 'PUT', body: { policy, ...traffic } });
+    await this.refresh();
+  }
+
+  async endChallenge(): Promise<void> {
+    await call('/v1/policies/challenger', { method: 'DELETE' });
+    await this.refresh();
+  }
+
+  async shadows(id: string): Promise<Shadow[]> {
+    return (await call<{ shadows: Shadow[] }>(`/v1/policies/${encodeURIComponent(id)}/shadows`)).shadows;
   }
 
   /** One policy with its gate report. */

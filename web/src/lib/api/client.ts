@@ -54,7 +54,7 @@ async function failure(response: Response): Promise<ApiError> {
 
 /** How a request is made. */
 export interface Options {
-  method?: 'GET' | 'POST' | 'DELETE';
+  method?: 'GET' | 'POST' | 'PUT' | 'DELETE';
   body?: unknown;
   signal?: AbortSignal | undefined;
 }

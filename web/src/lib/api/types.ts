@@ -19,6 +19,11 @@ export type JobKind = Schemas['JobKind'];
 export type JobState = Schemas['JobState'];
 export type PolicyState = Schemas['PolicyState'];
 export type Stats = Schemas['Stats'];
+/** What a challenger gets of the champion's traffic. */
+export type Traffic = Schemas['Traffic'];
+export type Duel = Schemas['Duel'];
+/** An answer that a challenger wrote in the shadow, beside the one that was shown. */
+export type Shadow = With<Schemas['Shadow'], { messages: Message[] }>;
 
 /** One piece of a streamed chat answer: OpenAI's chat.completion.chunk, or the error that ended it. */
 export interface ChatChunk {
