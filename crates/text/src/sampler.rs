@@ -5,7 +5,9 @@ use crate::constraint::Allowed;
 use hone_domain::Sampling;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
+use std::borrow::Cow;
 use std::collections::HashMap;
+use wide::f32x8;
 
 /// Draws the tokens of one answer.
 pub struct Sampler {
@@ -73,7 +75,7 @@ impl Sampler {
         let raw = &logits[..logits.len().min(self.vocab)];
         let mut penalised = self.penalised(raw);
         if let Some(allowed) = allowed {
-            let others = penalised.iter_mut().enumerate().filter(|(token, _)| !allowed.has(*token));
+            let others = penalised.to_mut().iter_mut().enumerate().filter(|(token, _)| !allowed.has(*token));
             others.for_each(|(_, logit)| *logit = f32::NEG_INFINITY);
         }
         let best = argmax(&penalised)?;
@@ -92,7 +94,10 @@ impl Sampler {
 
     /// Logits less the penalties of the tokens that have occurred (OpenAI's definition:
     /// count * frequency + (count > 0) * presence).
-    fn penalised(&self, logits: &[f32]) -> Vec<f32> {
+    fn penalised<'a>(&self, logits: &'a [f32]) -> Cow<'a, [f32]> {
+        if self.frequency_penalty == 0.0 && self.presence_penalty == 0.0 {
+            return Cow::Borrowed(logits);
+        }
         let mut logits = logits.to_vec();
         for (&token, &count) in &self.seen {
             if let Some(logit) = logits.get_mut(token as usize) {
@@ -100,46 +105,96 @@ impl Sampler {
                 *logit = (f64::from(*logit) - penalty) as f32;
             }
         }
-        logits
+        Cow::Owned(logits)
     }
 
     /// Draws from softmax(logits / temperature), cut to the nucleus (Holtzman et al. 2019): the likeliest tokens up to
     /// and with the one that reaches the mass `top_p`.
     fn draw(&mut self, logits: &[f32], max: f32) -> Option<usize> {
-        let weight = |logit: f32| (f64::from(logit - max) / self.temperature).exp();
-        let mut tokens: Vec<(usize, f64)> = logits.iter().map(|&logit| weight(logit)).enumerate().collect();
-        let mut mass: f64 = tokens.iter().map(|(_, w)| w).sum();
+        let weights = Weights::of(logits, max, self.temperature);
+        let mass = weights.mass();
         if !mass.is_finite() {
             return None;
         }
-        if self.top_p < 1.0 {
-            // n tokens each below (1 - p) / n hold less than 1 - p together, so the nucleus has none of them: few are
-            // left to sort.
-            let least = mass * (1.0 - self.top_p) / tokens.len() as f64;
-            tokens.retain(|(_, w)| *w >= least);
-            tokens.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-            let wanted = mass * self.top_p;
-            mass = 0.0;
-            let inside = tokens.iter().take_while(|(_, w)| {
-                let before = mass < wanted;
-                mass += if before { *w } else { 0.0 };
-                before
-            });
-            let inside = inside.count();
-            tokens.truncate(inside);
+        if self.top_p >= 1.0 {
+            return weights.at(self.uniform() * mass);
         }
-        let mut left = self.uniform() * mass;
-        let drawn = tokens.iter().find(|(_, w)| {
-            left -= w;
+        let nucleus = weights.nucleus(mass, self.top_p);
+        let mut left = self.uniform() * nucleus.iter().map(|(_, weight)| weight).sum::<f64>();
+        let drawn = nucleus.iter().find(|(_, weight)| {
+            left -= weight;
             left < 0.0
         });
         // Rounding may leave a crumb of mass past the last token.
-        drawn.or_else(|| tokens.iter().rfind(|(_, w)| *w > 0.0)).map(|(token, _)| *token)
+        drawn.or(nucleus.last()).map(|(token, _)| *token)
     }
 
     /// Uniform in [0, 1), 53 bits.
     fn uniform(&mut self) -> f64 {
         (self.rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
+
+/// Tokens whose weights are summed together: a draw walks over the sums first.
+const BLOCK: usize = 64;
+
+/// softmax(logits / temperature) but for its normaliser: the likeliest token weighs 1. A vocabulary's exponentials cost as much as
+/// a small model's attention, so they are computed eight at a time, in f32; their sums are in f64.
+struct Weights {
+    each: Vec<f32>,
+    blocks: Vec<f64>,
+}
+
+impl Weights {
+    fn of(logits: &[f32], max: f32, temperature: f64) -> Self {
+        // Far below what changes a draw, and still a number that can be divided by.
+        let temperature = f32x8::splat((temperature as f32).max(1e-20));
+        let mut each = Vec::with_capacity(logits.len() + 8);
+        for eight in logits.chunks(8) {
+            let mut lanes = [f32::NEG_INFINITY; 8];
+            lanes[..eight.len()].copy_from_slice(eight);
+            each.extend(((f32x8::new(lanes) - f32x8::splat(max)) / temperature).exp().to_array());
+        }
+        each.truncate(logits.len());
+        let blocks = each.chunks(BLOCK).map(|block| block.iter().map(|&w| f64::from(w)).sum()).collect();
+        Self { each, blocks }
+    }
+
+    fn mass(&self) -> f64 {
+        self.blocks.iter().sum()
+    }
+
+    /// The token at which the running sum passes `left`; where rounding leaves a crumb past the last token, the last that weighs.
+    fn at(&self, mut left: f64) -> Option<usize> {
+        let block = self.blocks.iter().position(|&sum| {
+            let here = left < sum;
+            left -= if here { 0.0 } else { sum };
+            here
+        });
+        let start = block.map_or(self.each.len(), |block| block * BLOCK);
+        let drawn = self.each[start..].iter().position(|&weight| {
+            left -= f64::from(weight);
+            left < 0.0
+        });
+        drawn.map(|at| start + at).or_else(|| self.each.iter().rposition(|&weight| weight > 0.0))
+    }
+
+    /// The likeliest tokens up to and with the one that reaches the share `top_p` of the mass, likeliest first.
+    fn nucleus(&self, mass: f64, top_p: f64) -> Vec<(usize, f64)> {
+        // n tokens each below (1 - p) / n hold less than 1 - p together, so the nucleus has none of them: few are left to sort.
+        let least = mass * (1.0 - top_p) / self.each.len() as f64;
+        let all = self.each.iter().map(|&weight| f64::from(weight)).enumerate();
+        let mut tokens: Vec<(usize, f64)> = all.filter(|(_, weight)| *weight >= least).collect();
+        tokens.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        let (mut held, wanted) = (0.0, mass * top_p);
+        let inside = tokens.iter().take_while(|(_, weight)| {
+            let before = held < wanted;
+            held += weight;
+            before
+        });
+        let inside = inside.count();
+        tokens.truncate(inside);
+        tokens
     }
 }
 
@@ -278,6 +333,22 @@ mod tests {
         assert_eq!(sampler(|_| {}).pick(&[]), None);
         let masked = [f32::NEG_INFINITY, 0.0, f32::NEG_INFINITY, f32::NEG_INFINITY, 99.0];
         assert_eq!(sampler(|_| {}).pick(&masked).expect("one is finite").token, 1);
+    }
+
+    #[test]
+    fn a_draw_is_where_the_running_sum_passes() {
+        let logits: Vec<f32> = (0..1000).map(|i| ((i * 7919) % 997) as f32 / 100.0).collect();
+        let weights = Weights::of(&logits, 9.96, 0.7);
+        let exact: Vec<f64> = logits.iter().map(|&l| ((f64::from(l) - 9.96) / 0.7).exp()).collect();
+        assert!((weights.mass() / exact.iter().sum::<f64>() - 1.0).abs() < 1e-5);
+        let mut passed = 0.0;
+        for (token, &weight) in weights.each.iter().enumerate() {
+            let middle = passed + f64::from(weight) / 2.0;
+            assert_eq!(weights.at(middle), Some(token));
+            passed += f64::from(weight);
+        }
+        assert_eq!(weights.at(weights.mass() * 2.0), Some(999), "a crumb past the end");
+        assert_eq!(Weights::of(&[0.0, -1.0], 0.0, 1e-300).at(0.5), Some(0), "the coldest temperature");
     }
 
     #[test]
