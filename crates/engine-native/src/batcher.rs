@@ -5,7 +5,7 @@
 //! computes each row as if it were alone.
 
 use crate::policy::Weights;
-use crate::prompts::{BYTES_MAX, Found, PART_TOKENS, Prompts};
+use crate::prompts::{BYTES_MAX, Found, Prompts, STEP_TOKENS, part_end};
 use hone_domain::EngineError;
 use hone_learn::generate::{STEP_SEQUENCES_MAX, Session, step};
 use hone_learn::{LearnError, Workspace};
@@ -131,11 +131,14 @@ impl Worker {
         true
     }
 
-    /// One part of one prompt, and one token of each answer.
+    /// Some parts of prompts, the first that came first, and one token of each answer.
     fn step(&mut self) {
         self.running.retain(|r| !r.job.answer.is_over());
-        if let Some(at) = self.running.iter().position(|r| r.last.is_none()) {
-            self.prompt_part(at);
+        let mut computed = 0;
+        while computed < STEP_TOKENS
+            && let Some(at) = self.running.iter().position(|r| r.last.is_none() && !r.job.answer.is_over())
+        {
+            computed += self.prompt_part(at);
         }
         let mut left: Vec<&mut Running> = self.running.iter_mut().filter(|r| r.last.is_some()).collect();
         while let Some(first) = left.first() {
@@ -149,8 +152,8 @@ impl Worker {
         }
     }
 
-    /// Computes the next part of a prompt; after the last one, draws the answer's first token.
-    fn prompt_part(&mut self, at: usize) {
+    /// Computes the next part of a prompt; after the last one, draws the answer's first token. The number of tokens that were computed.
+    fn prompt_part(&mut self, at: usize) -> usize {
         let running = &mut self.running[at];
         let Job { weights, prompt, .. } = &running.job;
         if running.session.is_empty()
@@ -158,17 +161,19 @@ impl Worker {
         {
             running.session = session;
             if let Some(logits) = logits {
-                return running.draw(&logits);
+                running.draw(&logits);
+                return 0;
             }
         }
         let (base, adapter) = (&weights.base.base, weights.adapter.as_ref());
         let done = running.session.len();
-        let part = &prompt[done..prompt.len().min(done + PART_TOKENS)];
-        if done + part.len() < prompt.len() {
+        let part = &prompt[done..prompt.len().min(part_end(done))];
+        let tokens = part.len();
+        if done + tokens < prompt.len() {
             if let Err(error) = running.session.feed(base, adapter, part, &mut self.ws) {
                 running.fail(&error);
             }
-            return;
+            return tokens;
         }
         match running.session.prefill(base, adapter, part, &mut self.ws) {
             Ok(logits) => {
@@ -178,6 +183,7 @@ impl Worker {
             }
             Err(error) => running.fail(&error),
         }
+        tokens
     }
 }
 
