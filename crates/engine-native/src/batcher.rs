@@ -1,13 +1,12 @@
-//! Continuous batching: one thread computes all answers of an engine, a token of each at a time, in one batch per policy; a new
-//! prompt joins between two tokens. May use: learn, text.
+//! Continuous batching: one thread computes all answers of an engine, a token of each at a time; prompts are computed in parts beside
+//! them, in the same pass. May use: learn, text.
 //!
-//! An answer's bits don't depend on its company: a prompt is computed by itself, and a batch of at most [`STEP_SEQUENCES_MAX`] rows
-//! computes each row as if it were alone.
+//! An answer's bits don't depend on its company: a pass computes each token as if it were alone, whatever else is in it.
 
 use crate::policy::Weights;
-use crate::prompts::{BYTES_MAX, Found, Prompts, STEP_TOKENS, part_end};
+use crate::prompts::{BYTES_MAX, Found, Prompts, same_tokens};
 use hone_domain::EngineError;
-use hone_learn::generate::{STEP_SEQUENCES_MAX, Session, step};
+use hone_learn::generate::{Part, Session, pass};
 use hone_learn::{LearnError, Workspace};
 use hone_text::Answer;
 use rayon::prelude::*;
@@ -17,6 +16,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Answers that may wait for their turn. Whoever asks the engine has a shorter queue of their own.
 const WAITING_MAX: usize = 1024;
+
+/// Prompt tokens in a pass, while answers wait for its end: bounds the time between two of their tokens.
+const STEP_TOKENS: usize = 64;
+/// The same when none waits: bounds the buffers.
+const ALONE_TOKENS: usize = 256;
+/// A prompt waits for another one that computes so many of its tokens.
+const SHARED_TOKENS_MIN: usize = 16;
 
 /// An answer to compute.
 pub(crate) struct Job {
@@ -78,6 +84,18 @@ impl Running {
         Self { session: Session::new(&job.weights.base.base), job, last: None }
     }
 
+    /// Tokens of the prompt that aren't computed yet.
+    fn tokens_left(&self) -> usize {
+        self.job.prompt.len() - self.session.len()
+    }
+
+    /// Whether this answer's prompt is being computed, and much of it is the beginning of another's that isn't computed there.
+    fn computes_for(&self, other: &Self) -> bool {
+        self.last.is_none()
+            && Arc::ptr_eq(&self.job.weights, &other.job.weights)
+            && same_tokens(&self.job.prompt, &other.job.prompt) >= other.session.len() + SHARED_TOKENS_MIN
+    }
+
     fn draw(&mut self, logits: &[f32]) {
         self.last = self.job.answer.next(logits);
     }
@@ -131,74 +149,95 @@ impl Worker {
         true
     }
 
-    /// Some parts of prompts, the first that came first, and one token of each answer.
+    /// One token of each answer, and parts of prompts, those first that came first; one pass per policy.
     fn step(&mut self) {
         self.running.retain(|r| !r.job.answer.is_over());
-        let mut computed = 0;
-        while computed < STEP_TOKENS
-            && let Some(at) = self.running.iter().position(|r| r.last.is_none() && !r.job.answer.is_over())
-        {
-            computed += self.prompt_part(at);
+        self.begin_prompts();
+        let mut planned = self.plan();
+        while let Some((first, _)) = planned.first() {
+            let weights = Arc::clone(&self.running[*first].job.weights);
+            let (of_policy, others) =
+                planned.into_iter().partition::<Vec<_>, _>(|(i, _)| Arc::ptr_eq(&self.running[*i].job.weights, &weights));
+            planned = others;
+            self.pass(&weights, &of_policy);
         }
-        let mut left: Vec<&mut Running> = self.running.iter_mut().filter(|r| r.last.is_some()).collect();
-        while let Some(first) = left.first() {
-            let weights = Arc::clone(&first.job.weights);
-            let (mut of_policy, others) =
-                left.into_iter().partition::<Vec<_>, _>(|r| Arc::ptr_eq(&r.job.weights, &weights));
-            left = others;
-            for rows in of_policy.chunks_mut(STEP_SEQUENCES_MAX) {
-                next_tokens(&weights, rows, &mut self.ws);
+    }
+
+    /// Prompts that nothing was computed of yet take what is known of their beginning.
+    fn begin_prompts(&mut self) {
+        for running in self.running.iter_mut().filter(|r| r.last.is_none() && r.session.is_empty()) {
+            let Job { weights, prompt, .. } = &running.job;
+            if let Some(Found { session, logits }) = self.prompts.find(weights, prompt) {
+                running.session = session;
+                logits.into_iter().for_each(|logits| running.draw(&logits));
             }
         }
     }
 
-    /// Computes the next part of a prompt; after the last one, draws the answer's first token. The number of tokens that were computed.
-    fn prompt_part(&mut self, at: usize) -> usize {
-        let running = &mut self.running[at];
-        let Job { weights, prompt, .. } = &running.job;
-        if running.session.is_empty()
-            && let Some(Found { session, logits }) = self.prompts.find(weights, prompt)
-        {
-            running.session = session;
-            if let Some(logits) = logits {
-                running.draw(&logits);
-                return 0;
+    /// Which answers are in the next pass, and with how many tokens each.
+    fn plan(&self) -> Vec<(usize, usize)> {
+        let over = |r: &Running| r.job.answer.is_over();
+        let answering = self.running.iter().any(|r| r.last.is_some() && !over(r));
+        let mut left = if answering { STEP_TOKENS } else { ALONE_TOKENS };
+        let mut planned: Vec<(usize, usize)> = Vec::with_capacity(self.running.len());
+        for (i, running) in self.running.iter().enumerate().filter(|(_, r)| !over(r)) {
+            if running.last.is_some() {
+                planned.push((i, 1));
+                continue;
+            }
+            // What another prompt is computing is there in a moment; the answers of a comparison share one prompt.
+            let shares = |(other, _): &(usize, usize)| self.running[*other].computes_for(running);
+            let tokens = running.tokens_left().min(left);
+            if tokens > 0 && !planned.iter().any(shares) {
+                planned.push((i, tokens));
+                left -= tokens;
             }
         }
-        let (base, adapter) = (&weights.base.base, weights.adapter.as_ref());
-        let done = running.session.len();
-        let part = &prompt[done..prompt.len().min(part_end(done))];
-        let tokens = part.len();
-        if done + tokens < prompt.len() {
-            if let Err(error) = running.session.feed(base, adapter, part, &mut self.ws) {
-                running.fail(&error);
-            }
-            return tokens;
+        planned
+    }
+
+    /// One pass of a policy over so many tokens of these answers.
+    fn pass(&mut self, weights: &Arc<Weights>, planned: &[(usize, usize)]) {
+        let base = &weights.base.base;
+        let mut parts = Vec::with_capacity(planned.len());
+        let mut wanted = planned.iter().peekable();
+        for (i, Running { job, session, last }) in self.running.iter_mut().enumerate() {
+            let Some((_, tokens)) = wanted.next_if(|(at, _)| *at == i) else { continue };
+            let done = session.len();
+            let (tokens, logits) = match last {
+                Some(last) => (std::slice::from_ref(last), true),
+                None => (&job.prompt[done..done + tokens], done + tokens == job.prompt.len()),
+            };
+            parts.push(Part { session, tokens, logits });
         }
-        match running.session.prefill(base, adapter, part, &mut self.ws) {
+        let computed = pass(base, weights.adapter.as_ref(), &mut parts, &mut self.ws);
+        let with_logits: Vec<usize> =
+            parts.iter().zip(planned).filter(|(part, _)| part.logits).map(|(_, (i, _))| *i).collect();
+        match computed {
             Ok(logits) => {
-                self.prompts.keep(weights, prompt, &running.session, &logits);
-                running.draw(&logits);
+                self.draw(&with_logits, &logits, base.config().vocab);
                 self.ws.give(logits);
             }
-            Err(error) => running.fail(&error),
+            Err(error) => planned.iter().for_each(|(i, _)| self.running[*i].fail(&error)),
         }
-        tokens
     }
-}
 
-/// The next token of each of these answers, all of one policy.
-fn next_tokens(weights: &Weights, rows: &mut [&mut Running], ws: &mut Workspace) {
-    let base = &weights.base.base;
-    let tokens: Vec<u32> = rows.iter().filter_map(|r| r.last).collect();
-    let mut sessions: Vec<&mut Session> = rows.iter_mut().map(|r| &mut r.session).collect();
-    match step(base, weights.adapter.as_ref(), &mut sessions, &tokens, ws) {
-        Ok(logits) => {
-            let each = rows.par_iter_mut().zip(logits.par_chunks_exact(base.config().vocab));
-            each.for_each(|(running, logits)| running.draw(logits));
-            ws.give(logits);
+    /// Draws the next token of these answers; keeps the prompts that were just finished.
+    fn draw(&mut self, answers: &[usize], logits: &[f32], vocab: usize) {
+        for (&i, logits) in answers.iter().zip(logits.chunks_exact(vocab)) {
+            let Running { job, session, last } = &self.running[i];
+            if last.is_none() {
+                self.prompts.keep(&job.weights, &job.prompt, session, logits);
+            }
         }
-        Err(error) => rows.iter_mut().for_each(|r| r.fail(&error)),
+        let mut wanted = answers.iter().zip(logits.chunks_exact(vocab)).peekable();
+        let rows: Vec<(&mut Running, &[f32])> = self
+            .running
+            .iter_mut()
+            .enumerate()
+            .filter_map(|(i, running)| wanted.next_if(|(at, _)| **at == i).map(|(_, logits)| (running, logits)))
+            .collect();
+        rows.into_par_iter().for_each(|(running, logits)| running.draw(logits));
     }
 }
 

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use batcher::Batcher;
 use hone_domain::{Engine, EngineError, LoadedPolicy, PolicyFiles};
 use hone_learn::model::Format;
-use hone_learn::{Adapter, Base, LearnError, ModelConfig};
+use hone_learn::{Adapter, Base, ModelConfig};
 use hone_text::ChatTokenizer;
 use policy::{NativePolicy, Weights};
 use std::collections::HashMap;
@@ -100,13 +100,7 @@ fn base(bases: &Bases, format: Option<Format>, dir: &Path) -> Result<Arc<LoadedB
         return Ok(base);
     }
     let tokenizer = ChatTokenizer::open(&dir).map_err(|e| failed(e.to_string()))?;
-    let open = |dir: &Path| -> Result<Base, LearnError> {
-        match format {
-            Some(format) => Base::open_as(dir, format),
-            None => Base::open_as_published(dir),
-        }
-    };
-    let base = open(&dir).map_err(|e| failed(e.to_string()))?;
+    let base = Base::open_to_serve(&dir, format).map_err(|e| failed(e.to_string()))?;
     let loaded = Arc::new(LoadedBase { base, tokenizer });
     let mut known = known();
     known.retain(|_, base| base.strong_count() > 0);

@@ -5,7 +5,7 @@ use crate::batcher::{Batcher, Job};
 use async_trait::async_trait;
 use hone_domain::ids::PolicyId;
 use hone_domain::{EngineError, GenerateRequest, LoadedPolicy, StreamEvent};
-use hone_learn::generate::{Session, step};
+use hone_learn::generate::Session;
 use hone_learn::{Adapter, Workspace};
 use hone_text::{Answer, logprob_of};
 use std::sync::Arc;
@@ -86,7 +86,8 @@ impl Weights {
         }
         let (mut session, mut ws) = (Session::new(base), Workspace::new());
         let scored = tokens.windows(2).map(|pair| {
-            let logits = step(base, adapter, &mut [&mut session], &pair[..1], &mut ws)
+            let logits = session
+                .prefill(base, adapter, &pair[..1], &mut ws)
                 .map_err(|e| EngineError::BadRequest(e.to_string()))?;
             let scored = logprob_of(&logits, pair[1]);
             ws.give(logits);

@@ -1,33 +1,17 @@
 //! Prompts that were computed lately, so that the k answers of a comparison, and the next turn of a chat, don't compute them again.
-//! May use: learn. What is taken from here is what would be computed, to the bit: a prompt is computed in parts, always the same
-//! ([`part_end`]), and only whole parts, or the whole prompt, are shared.
+//! May use: learn. What is taken from here is what would be computed, to the bit, since a token's bits depend on those before it alone.
 
 use crate::policy::Weights;
 use hone_learn::generate::Session;
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
-/// Prompt tokens per pass: bounds the buffers.
-const PART_TOKENS: usize = 128;
-/// Up to here parts are short, so that prompts which have little more in common than the system's message share that. Short all the way they would
-/// take half as long again (measured: 1.3 s instead of 0.86 s for 338 tokens).
-const SHORT_PARTS_TOKENS: usize = 128;
-const SHORT_PART_TOKENS: usize = 32;
-/// Prompt tokens between two tokens of the answers that are being made, more or less: bounds how long they wait for new prompts.
-pub(crate) const STEP_TOKENS: usize = 128;
 /// Memory of all prompts that are kept (about 46 KB a token of a model of 135M parameters).
 pub(crate) const BYTES_MAX: usize = 128 << 20;
 
-/// Where the part that begins at `from` ends, in a prompt that goes on so far. Depends on the place alone: whatever is shared, a token is
-/// computed in the same pass.
-pub(crate) fn part_end(from: usize) -> usize {
-    from + if from < SHORT_PARTS_TOKENS { SHORT_PART_TOKENS } else { PART_TOKENS }
-}
-
-/// The whole parts of `tokens` tokens, in tokens.
-fn whole_parts(tokens: usize) -> usize {
-    let part = if tokens < SHORT_PARTS_TOKENS { SHORT_PART_TOKENS } else { PART_TOKENS };
-    tokens / part * part
+/// The number of tokens with which both begin.
+pub(crate) fn same_tokens(a: &[u32], b: &[u32]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
 /// The prompts, the latest used last.
@@ -92,14 +76,13 @@ impl Prompts {
 }
 
 impl Kept {
-    /// How many of the prompt's first tokens it has computed, in the parts in which the prompt would be.
+    /// How many of the prompt's first tokens it has computed.
     fn usable(&self, prompt: &[u32]) -> usize {
         if self.tokens == prompt {
             return prompt.len();
         }
-        let same = self.tokens.iter().zip(prompt).take_while(|(a, b)| a == b).count();
         // At least one token is left, whose logits are needed.
-        whole_parts(same.min(prompt.len() - 1))
+        same_tokens(&self.tokens, prompt).min(prompt.len() - 1)
     }
 }
 
@@ -115,18 +98,13 @@ pub(crate) mod tests {
         let dir = tempfile::tempdir().expect("a temp folder");
         tiny::write(dir.path(), &tiny::TinySpec { context: 1024, ..tiny::TinySpec::default() }).expect("a tiny base");
         let tokenizer = ChatTokenizer::open(dir.path()).expect("opens");
-        let base = Base::open(dir.path()).expect("opens");
+        let base = Base::open_to_serve(dir.path(), None).expect("opens");
         Arc::new(Weights { base: Arc::new(LoadedBase { base, tokenizer }), adapter: None })
     }
 
     fn computed(weights: &Weights, tokens: &[u32]) -> (Session, Vec<f32>) {
-        let (base, mut ws) = (&weights.base.base, Workspace::new());
-        let mut session = Session::new(base);
-        let mut logits = Vec::new();
-        while session.len() < tokens.len() {
-            let part = session.len()..part_end(session.len()).min(tokens.len());
-            logits = session.prefill(base, None, &tokens[part], &mut ws).expect("computes");
-        }
+        let mut session = Session::new(&weights.base.base);
+        let logits = session.prefill(&weights.base.base, None, tokens, &mut Workspace::new()).expect("computes");
         (session, logits)
     }
 
@@ -140,29 +118,16 @@ pub(crate) mod tests {
         let whole = prompts.find(&ours, &prompt).expect("the whole");
         assert_eq!((whole.session.len(), whole.logits.as_ref()), (300, Some(&logits)));
         assert!(prompts.find(&theirs, &prompt).is_none(), "another policy's");
-        let beginning = prompts.find(&ours, &prompt[..PART_TOKENS]).expect("all but its last part");
-        assert_eq!((beginning.session.len(), beginning.logits), (96, None), "a prompt's last token is computed");
-        let mut longer = prompt.clone();
+        let beginning = prompts.find(&ours, &prompt[..128]).expect("all but its last token");
+        assert_eq!((beginning.session.len(), beginning.logits), (127, None), "a prompt's last token is computed");
+        let mut longer = prompt[..211].to_vec();
         longer.extend([7, 8, 9]);
-        let found = prompts.find(&ours, &longer).expect("its first parts");
-        assert_eq!((found.session.len(), found.logits), (2 * PART_TOKENS, None));
+        let found = prompts.find(&ours, &longer).expect("what is the same");
+        assert_eq!((found.session.len(), found.logits), (211, None));
         // What goes on from it is what would have been computed.
         let (base, mut ws, mut session) = (&ours.base.base, Workspace::new(), found.session);
-        let logits = session.prefill(base, None, &longer[2 * PART_TOKENS..], &mut ws).expect("computes");
+        let logits = session.prefill(base, None, &longer[211..], &mut ws).expect("computes");
         assert_eq!(logits, computed(&ours, &longer).1);
-    }
-
-    #[test]
-    fn parts_are_short_first_and_whole_ones_end_where_a_part_does() {
-        let mut ends = vec![0];
-        while ends[ends.len() - 1] < 600 {
-            ends.push(part_end(ends[ends.len() - 1]));
-        }
-        assert_eq!(ends[..6], [0, 32, 64, 96, 128, 256]);
-        for tokens in 0..600 {
-            let expected = ends.iter().rfind(|end| **end <= tokens);
-            assert_eq!(Some(&whole_parts(tokens)), expected, "{tokens}");
-        }
     }
 
     #[test]

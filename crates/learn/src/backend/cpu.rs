@@ -2,7 +2,7 @@
 
 use super::{Attended, Backend, Lay, Linear, Values};
 use crate::LearnError;
-use crate::kernels::attention::{self, Heads, Kept, Keys, Packing, Sequence};
+use crate::kernels::attention::{self, Cached, Heads, Kept, KeysValues};
 use crate::kernels::linear::{self, Adapters, Frozen, PartGrads};
 use crate::kernels::matmul::{Mat, Out};
 use crate::kernels::rope::RopeTable;
@@ -28,28 +28,21 @@ impl Values for Vec<f32> {
     }
 }
 
-/// The keys (after rotation) and values of one sequence, by block, each `(tokens, kv_dim)`.
+/// The keys and values of one sequence, by block.
 #[derive(Debug, Clone)]
 pub(crate) struct CpuCache {
-    layers: Vec<LayerCache>,
-}
-
-#[derive(Debug, Clone)]
-struct LayerCache {
-    k: Vec<f32>,
-    v: Vec<f32>,
+    layers: Vec<KeysValues>,
 }
 
 impl CpuCache {
     /// The memory in use.
     pub(crate) fn bytes(&self) -> usize {
-        self.layers.iter().map(|l| (l.k.len() + l.v.len()) * size_of::<f32>()).sum()
+        self.layers.iter().map(KeysValues::bytes).sum()
     }
 
-    /// A copy of the first `tokens` of its `of` tokens.
-    pub(crate) fn prefix(&self, tokens: usize, of: usize) -> Self {
-        let first = |all: &[f32]| all[..all.len() / of.max(1) * tokens].to_vec();
-        Self { layers: self.layers.iter().map(|l| LayerCache { k: first(&l.k), v: first(&l.v) }).collect() }
+    /// A copy of the first `tokens` tokens.
+    pub(crate) fn prefix(&self, tokens: usize) -> Self {
+        Self { layers: self.layers.iter().map(|layer| layer.prefix(tokens)).collect() }
     }
 }
 
@@ -201,9 +194,8 @@ impl Backend for Cpu {
         pool.give(per_head);
     }
 
-    fn cache(&self, layers: usize, kv_dim: usize, tokens: usize) -> CpuCache {
-        let room = || Vec::with_capacity(tokens * kv_dim);
-        CpuCache { layers: (0..layers).map(|_| LayerCache { k: room(), v: room() }).collect() }
+    fn cache(&self, layers: usize, heads: Heads, tokens: usize) -> CpuCache {
+        CpuCache { layers: vec![KeysValues::new(heads.kv_heads, heads.dim, tokens); layers] }
     }
 
     fn attention_cached(
@@ -215,26 +207,16 @@ impl Backend for Cpu {
         caches: &mut [&mut CpuCache],
         (o, l): (&mut Vec<f32>, &mut Vec<f32>),
     ) {
-        append(caches, layer, qkv, layout.packing, heads);
-        let sequences: Vec<_> =
-            (0..caches.len()).map(|s| cached(&caches[s].layers[layer], layout.packing, s, heads)).collect();
-        attention::forward(heads, qkv, heads.qkv_dim(), &sequences, o, l);
-    }
-}
-
-fn append(caches: &mut [&mut CpuCache], layer: usize, qkv: &[f32], packing: Packing<'_>, heads: Heads) {
-    for (s, cache) in caches.iter_mut().enumerate() {
-        let LayerCache { k, v } = &mut cache.layers[layer];
-        for row in packing.starts[s]..packing.starts[s + 1] {
-            let kv = &qkv[row * heads.qkv_dim()..][heads.q_dim()..heads.qkv_dim()];
-            k.extend_from_slice(&kv[..heads.kv_dim()]);
-            v.extend_from_slice(&kv[heads.kv_dim()..]);
+        let stride = heads.qkv_dim();
+        let rows = |s: usize| layout.packing.starts[s]..layout.packing.starts[s + 1];
+        for (s, cache) in caches.iter_mut().enumerate() {
+            for row in rows(s) {
+                let (k, v) = qkv[row * stride..][heads.q_dim()..stride].split_at(heads.kv_dim());
+                cache.layers[layer].push(k, v);
+            }
         }
+        let sequences: Vec<_> =
+            caches.iter().enumerate().map(|(s, c)| Cached { queries: rows(s), cache: &c.layers[layer] }).collect();
+        attention::cached(heads, (qkv, stride), &sequences, o, l);
     }
-}
-
-fn cached<'a>(cache: &'a LayerCache, packing: Packing<'_>, s: usize, heads: Heads) -> Sequence<'a, f32> {
-    let stride = heads.kv_dim();
-    let own = Keys { k: &cache.k, v: &cache.v, stride, len: cache.k.len() / stride, row: 0 };
-    Sequence { queries: packing.starts[s]..packing.starts[s + 1], prefix: None, own }
 }

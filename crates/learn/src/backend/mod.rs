@@ -148,8 +148,8 @@ pub(crate) trait Backend: Clone + Debug + Sized {
         pool: &mut super::model::Pool<Self>,
     );
 
-    /// An empty cache for `layers` blocks with room for `tokens` tokens of `kv_dim` keys and as many values.
-    fn cache(&self, layers: usize, kv_dim: usize, tokens: usize) -> Self::Cache;
+    /// An empty cache for `layers` blocks with room for `tokens` tokens.
+    fn cache(&self, layers: usize, heads: Heads, tokens: usize) -> Self::Cache;
     /// Appends the keys and values of the batch's sequences to their caches, and attends to all in them.
     fn attention_cached(
         &self,

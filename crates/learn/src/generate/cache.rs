@@ -15,7 +15,7 @@ pub(crate) struct KvCache<B: Backend> {
 impl<B: Backend> KvCache<B> {
     /// Nothing yet; room for `tokens` tokens is reserved.
     pub(crate) fn new(on: &B, c: &ModelConfig, tokens: usize) -> Self {
-        Self { blocks: on.cache(c.layers, c.kv_dim(), tokens.min(c.context)), len: 0 }
+        Self { blocks: on.cache(c.layers, c.attention_heads(0), tokens.min(c.context)), len: 0 }
     }
 
     /// The number of tokens so far.
@@ -33,7 +33,7 @@ impl KvCache<Cpu> {
     /// A copy of the first `tokens` tokens.
     pub(crate) fn prefix(&self, tokens: usize) -> Self {
         let len = tokens.min(self.len);
-        Self { blocks: self.blocks.prefix(len, self.len), len }
+        Self { blocks: self.blocks.prefix(len), len }
     }
 }
 

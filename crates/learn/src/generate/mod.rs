@@ -4,7 +4,7 @@ mod cache;
 mod sample;
 mod session;
 
-pub use session::{STEP_SEQUENCES_MAX, Session, step};
+pub use session::{Part, Session, pass};
 
 use crate::backend::Backend;
 use crate::model::{Base, Batch, Model, ModelAdapters, Pool, Weights, resolve};

@@ -2,7 +2,7 @@
 
 use super::cache::{KvCache, extend, logits, rows};
 use crate::backend::Cpu;
-use crate::model::{Base, Batch, Model, Workspace, resolve};
+use crate::model::{Base, Batch, Workspace, resolve};
 use crate::{Adapter, LearnError};
 
 /// One sequence being generated. A clone continues from the same tokens by itself: several answers can share a prompt.
@@ -38,27 +38,10 @@ impl Session {
         Self { cache: self.cache.prefix(tokens) }
     }
 
-    /// Appends tokens.
-    ///
-    /// # Errors
-    /// When there are none, one is outside of the vocabulary, the context is full, the adapter is of another shape, or the base is
-    /// not in this machine's memory.
-    pub fn feed(
-        &mut self,
-        base: &Base,
-        adapter: Option<&Adapter>,
-        tokens: &[u32],
-        ws: &mut Workspace,
-    ) -> Result<(), LearnError> {
-        let hidden = append(base.host()?, adapter, &mut [self], &[tokens], ws)?;
-        ws.give(hidden);
-        Ok(())
-    }
-
     /// Appends tokens; the logits, `(vocab,)`, of what follows the last one.
     ///
     /// # Errors
-    /// As [`Session::feed`].
+    /// As [`pass`].
     pub fn prefill(
         &mut self,
         base: &Base,
@@ -66,52 +49,46 @@ impl Session {
         tokens: &[u32],
         ws: &mut Workspace,
     ) -> Result<Vec<f32>, LearnError> {
-        let model = base.host()?;
-        let hidden = append(model, adapter, &mut [self], &[tokens], ws)?;
-        let last = rows(model, &hidden, &[tokens.len() - 1], &mut ws.host);
-        ws.give(hidden);
-        Ok(logits_of(model, last, ws))
+        pass(base, adapter, &mut [Part { session: self, tokens, logits: true }], ws)
     }
 }
 
-/// Appends one token to each of several sequences; the logits, `(sequences, vocab)`, of what follows. Each sequence's are the
-/// same bits whatever else is in the batch, as long as it has at most [`STEP_SEQUENCES_MAX`].
+/// What a pass appends to one sequence.
+#[derive(Debug)]
+pub struct Part<'a> {
+    /// The sequence.
+    pub session: &'a mut Session,
+    /// Its next tokens, at least one.
+    pub tokens: &'a [u32],
+    /// Whether the logits of what follows them are wanted.
+    pub logits: bool,
+}
+
+/// Appends tokens to several sequences in one pass: parts of prompts and tokens of answers alike. Answers the logits, `(parts that want
+/// them, vocab)`. On a base opened by [`Base::open_to_serve`] each sequence's are the same bits whatever else is in the pass, and in
+/// whatever parts its tokens come.
 ///
 /// # Errors
-/// As [`Session::feed`]; then no sequence has grown.
-pub fn step(
+/// When a part has no token or one outside of the vocabulary, a context is full, the adapter is of another shape, or the base is not in this
+/// machine's memory; then no sequence has grown.
+pub fn pass(
     base: &Base,
     adapter: Option<&Adapter>,
-    sessions: &mut [&mut Session],
-    tokens: &[u32],
+    parts: &mut [Part<'_>],
     ws: &mut Workspace,
 ) -> Result<Vec<f32>, LearnError> {
     let model = base.host()?;
-    let hidden = append(model, adapter, sessions, &tokens.chunks(1).collect::<Vec<_>>(), ws)?;
-    Ok(logits_of(model, hidden, ws))
-}
-
-/// Most sequences of a [`step`]: beyond it, products are done another way, in another order of summation.
-pub const STEP_SEQUENCES_MAX: usize = crate::kernels::FEW_ROWS_MAX;
-
-/// Appends tokens to each session; the hidden states of all, `(tokens, hidden)`.
-fn append(
-    model: &Model<Cpu>,
-    adapter: Option<&Adapter>,
-    sessions: &mut [&mut Session],
-    tokens: &[&[u32]],
-    ws: &mut Workspace,
-) -> Result<Vec<f32>, LearnError> {
-    if tokens.iter().any(|t| t.is_empty()) {
+    if parts.iter().any(|part| part.tokens.is_empty()) {
         return Err(LearnError::BadData { reason: "a prompt needs at least one token".into() });
     }
     let adapters = resolve(model, adapter)?;
-    let mut caches: Vec<&mut KvCache<Cpu>> = sessions.iter_mut().map(|s| &mut s.cache).collect();
-    extend(model, &adapters, &mut caches, &Batch::pack(tokens), &mut ws.host)
-}
-
-fn logits_of(model: &Model<Cpu>, hidden: Vec<f32>, ws: &mut Workspace) -> Vec<f32> {
-    let found = logits(model, &hidden, &mut ws.host);
+    let batch = Batch::pack(&parts.iter().map(|part| part.tokens).collect::<Vec<_>>());
+    let ends: Vec<usize> = (0..parts.len()).filter(|&i| parts[i].logits).map(|i| batch.range(i).end - 1).collect();
+    let mut caches: Vec<&mut KvCache<Cpu>> = parts.iter_mut().map(|part| &mut part.session.cache).collect();
+    let hidden = extend(model, &adapters, &mut caches, &batch, &mut ws.host)?;
+    let last = rows(model, &hidden, &ends, &mut ws.host);
     ws.give(hidden);
-    found
+    let found = logits(model, &last, &mut ws.host);
+    ws.give(last);
+    Ok(found)
 }

@@ -4,7 +4,7 @@
 //! Linears that share their input (q, k, v; gate, up) are one matrix W here, and their A lie one below the other, so that one
 //! product serves them all.
 
-use super::Real;
+use super::{FEW_ROWS_MAX, Real};
 use super::matmul::{Mat, MatMut, Out, matmul};
 use super::stored::Weight;
 use rayon::prelude::*;
@@ -65,8 +65,13 @@ pub(crate) fn forward<T: Real, W: Weight<T> + ?Sized>(
         let add = |y: &mut [T]| y.iter_mut().zip(bias).for_each(|(y, b)| *y += *b);
         y.par_chunks_exact_mut(f.outs).with_min_len(16).for_each(add);
     }
-    if let Some(adapters) = adapters {
-        forward_low(f.ins, adapters, Mat::new(x, rows, f.ins), low);
+    let Some(adapters) = adapters else { return };
+    // So many rows at once that none depends on the others, where that matters.
+    let at_once = if f.w.row_by_row() { FEW_ROWS_MAX } else { rows };
+    for from in (0..rows).step_by(at_once.max(1)) {
+        let rows = at_once.min(rows - from);
+        let (x, y, low) = (&x[from * f.ins..], &mut y[from * f.outs..], &mut low[from * adapters.low_dim()..]);
+        forward_low(f.ins, adapters, Mat::new(x, rows, f.ins), &mut low[..rows * adapters.low_dim()]);
         for (i, part) in adapters.parts.iter().enumerate() {
             let low = Mat::strided(&low[i * adapters.r..], rows, adapters.r, adapters.low_dim());
             let y = MatMut::strided(&mut y[part.col..], rows, part.out, f.outs);

@@ -6,6 +6,7 @@ pub(crate) mod attention;
 pub(crate) mod linear;
 pub(crate) mod matmul;
 pub(crate) mod norm;
+pub(crate) mod panels;
 mod real;
 pub(crate) mod reduce;
 pub(crate) mod rope;

@@ -3,6 +3,7 @@
 //! Q8_0 is ggml's: blocks of 32 values along a row share a scale `d = max |x| / 127`, and `x ~ d q` with q in -127..127.
 
 use super::matmul::{Mat, MatMut, Out, matmul};
+use super::panels::{self, Panels, pack};
 use super::skinny::{self, Row, Rows};
 use super::{LANES, Real};
 use half::{bf16, f16};
@@ -26,7 +27,7 @@ pub enum Format {
 }
 
 /// Values that share a scale.
-const BLOCK: usize = 32;
+pub(crate) const BLOCK: usize = 32;
 /// Values that are unpacked at once: 16 MB of f32.
 const UNPACKED: usize = 1 << 22;
 
@@ -37,6 +38,8 @@ pub(crate) enum Stored {
     Bf16(Vec<bf16>),
     /// The values and the scale of each block.
     Q8(Vec<i8>, Vec<f16>),
+    /// Any of these, laid out for serving.
+    Panels(Panels),
 }
 
 impl Stored {
@@ -58,9 +61,22 @@ impl Stored {
         }
     }
 
+    /// The same values, laid out for serving; rows of `cols` values.
+    pub(crate) fn packed(self, cols: usize) -> Self {
+        let outs = self.len() / cols;
+        let weights = match self {
+            Self::F32(w) => panels::Weights::F32(pack(&w, cols)),
+            Self::Bf16(w) => panels::Weights::Bf16(pack(&w, cols)),
+            Self::Q8(w, scales) => panels::Weights::Q8(pack(&w, cols), pack(&scales, cols / BLOCK)),
+            Self::Panels(_) => return self,
+        };
+        Self::Panels(Panels { ins: cols, outs, weights })
+    }
+
     /// The number of values.
     pub(crate) fn len(&self) -> usize {
         match self {
+            Self::Panels(panels) => panels.ins * panels.outs,
             Self::F32(w) => w.len(),
             Self::Bf16(w) => w.len(),
             Self::Q8(w, _) => w.len(),
@@ -70,6 +86,7 @@ impl Stored {
     /// A number that changes with any of the values, and with the format.
     pub(crate) fn checksum(&self) -> u64 {
         match self {
+            Self::Panels(_) => checksum(&self.slice(0, self.len())),
             Self::F32(w) => checksum(w),
             Self::Bf16(w) => sum_of(w.par_iter().map(|x| u64::from(x.to_bits()))),
             Self::Q8(w, scales) => {
@@ -86,6 +103,9 @@ impl Stored {
             let at = from + i * BLOCK * 128;
             match self {
                 Self::F32(w) => part.copy_from_slice(&w[at..at + part.len()]),
+                Self::Panels(p) => {
+                    part.iter_mut().zip(at..).for_each(|(x, at)| *x = p.value(at / p.ins, at % p.ins));
+                }
                 Self::Bf16(w) => part.iter_mut().zip(&w[at..]).for_each(|(x, w)| *x = wide(*w)),
                 Self::Q8(w, scales) => {
                     let blocks = part.chunks_mut(BLOCK).zip(w[at..].chunks(BLOCK)).zip(&scales[at / BLOCK..]);
@@ -146,7 +166,7 @@ thread_local! {
 
 /// A bf16 is the upper half of an f32.
 #[inline(always)]
-fn wide(x: bf16) -> f32 {
+pub(crate) fn wide(x: bf16) -> f32 {
     f32::from_bits(u32::from(x.to_bits()) << 16)
 }
 
@@ -156,6 +176,10 @@ pub(crate) trait Weight<T>: Sync {
     fn forward(&self, x: &[T], ins: usize, out: Out, y: &mut [T]);
     /// `dx = dy W`.
     fn backward(&self, dy: &[T], ins: usize, dx: &mut [T]);
+    /// Whether a row's bits must not depend on the other rows, however many there are: so for what is served.
+    fn row_by_row(&self) -> bool {
+        false
+    }
 }
 
 impl<T: super::Real> Weight<T> for [T] {
@@ -171,10 +195,18 @@ impl<T: super::Real> Weight<T> for [T] {
 }
 
 impl Weight<f32> for Stored {
+    fn row_by_row(&self) -> bool {
+        matches!(self, Self::Panels(_))
+    }
+
     fn forward(&self, x: &[f32], ins: usize, out: Out, y: &mut [f32]) {
         let (rows, outs) = (x.len() / ins, self.len() / ins);
+        if let Self::Panels(panels) = self {
+            return panels.multiply(x, out, y);
+        }
         if rows <= skinny::ROWS_MAX && ins.is_multiple_of(BLOCK) {
             match self {
+                Self::Panels(_) => {}
                 Self::F32(w) => return w.forward(x, ins, out, y),
                 Self::Bf16(w) => return skinny::multiply(x, ins, out, y, &Bf16Rows { w: w.as_chunks().0, ins }),
                 Self::Q8(w, scales) => {

@@ -98,6 +98,19 @@ impl Base {
     /// # Errors
     /// As [`Base::open`].
     pub fn open_as(dir: &Path, format: Format) -> Result<Self, LearnError> {
+        Self::open_laid_out(dir, Some(format), Layout::Rows)
+    }
+
+    /// The same for serving: whatever is computed beside a token changes it in no bit. With `None` the matrices are kept as they were
+    /// published where that loses nothing: bf16 stays bf16, everything else becomes f32. Training on it works, but is slower.
+    ///
+    /// # Errors
+    /// As [`Base::open`].
+    pub fn open_to_serve(dir: &Path, format: Option<Format>) -> Result<Self, LearnError> {
+        Self::open_laid_out(dir, format, Layout::Panels)
+    }
+
+    fn open_laid_out(dir: &Path, format: Option<Format>, layout: Layout) -> Result<Self, LearnError> {
         let config = ModelConfig::open(dir)?;
         let files = WeightFiles::open(dir)?;
         let shards = files.parse()?;
@@ -107,17 +120,13 @@ impl Base {
                 reason: "its attention has biases, which only Qwen2's may".into(),
             });
         }
-        Self::load(config, format, &|name, shape| shards.load(dir, name, shape))
-    }
-
-    /// The same, with the matrices as they were published where that loses nothing: bf16 stays bf16, everything else becomes f32.
-    ///
-    /// # Errors
-    /// As [`Base::open`].
-    pub fn open_as_published(dir: &Path) -> Result<Self, LearnError> {
-        let files = WeightFiles::open(dir)?;
-        let format = if files.parse()?.matrices_are(Dtype::BF16) { Format::Bf16 } else { Format::F32 };
-        Self::open_as(dir, format)
+        let published = || if shards.matrices_are(Dtype::BF16) { Format::Bf16 } else { Format::F32 };
+        let keep = Keep { format: format.unwrap_or_else(published), layout };
+        Self::load(config, keep, &|name, shape| {
+            let values = shards.load(dir, name, shape);
+            files.forget();
+            values
+        })
     }
 
     /// A base of random weights in memory, for measurements: `config_json` is the text of a `config.json`.
@@ -127,7 +136,7 @@ impl Base {
     pub fn random(config_json: &str, rng: &mut ChaCha8Rng) -> Result<Self, LearnError> {
         let config = ModelConfig::parse(config_json, Path::new("config.json"))?;
         let rng = std::cell::RefCell::new(rng);
-        Self::load(config, Format::F32, &|_, shape| {
+        Self::load(config, Keep { format: Format::F32, layout: Layout::Rows }, &|_, shape| {
             let bound = (3.0 / *shape.last().unwrap_or(&1) as f32).sqrt(); // variance 1 / fan-in
             let mut rng = rng.borrow_mut();
             Ok((0..shape.iter().product()).map(|_| rng.random_range(-bound..bound)).collect())
@@ -167,20 +176,20 @@ impl Base {
         }
     }
 
-    fn load(config: ModelConfig, format: Format, load: &Load<'_>) -> Result<Self, LearnError> {
+    fn load(config: ModelConfig, keep: Keep, load: &Load<'_>) -> Result<Self, LearnError> {
         let (h, v) = (config.hidden, config.vocab);
         let layers = (0..config.layers)
-            .map(|i| Layer::load(&config, format, &|name, shape| load(&format!("model.layers.{i}.{name}"), shape)))
+            .map(|i| Layer::load(&config, keep, &|name, shape| load(&format!("model.layers.{i}.{name}"), shape)))
             .collect::<Result<Vec<_>, _>>()?;
         let model = Model {
             on: Cpu,
-            embedding: Stored::new(load("model.embed_tokens.weight", &[v, h])?, h, format),
+            embedding: keep.matrix(load("model.embed_tokens.weight", &[v, h])?, h),
             layers,
             final_norm: load("model.norm.weight", &[h])?,
             head: if config.tied_embeddings {
                 None
             } else {
-                Some(Stored::new(load("lm_head.weight", &[v, h])?, h, format))
+                Some(keep.matrix(load("lm_head.weight", &[v, h])?, h))
             },
             rope: RopeTable::new(&config.rope_frequencies(), config.context),
             config,
@@ -189,10 +198,34 @@ impl Base {
     }
 }
 
+/// How matrices lie in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Layout {
+    /// Row after row, for both directions of a training pass.
+    Rows,
+    /// In panels, for serving.
+    Panels,
+}
+
+/// How matrices are kept.
+#[derive(Debug, Clone, Copy)]
+struct Keep {
+    format: Format,
+    layout: Layout,
+}
+
+impl Keep {
+    /// A matrix of rows of `cols` values.
+    fn matrix(self, values: Vec<f32>, cols: usize) -> Stored {
+        let stored = Stored::new(values, cols, self.format);
+        if self.layout == Layout::Panels { stored.packed(cols) } else { stored }
+    }
+}
+
 type Load<'a> = dyn Fn(&str, &[usize]) -> Result<Vec<f32>, LearnError> + 'a;
 
 impl Layer<Cpu> {
-    fn load(c: &ModelConfig, format: Format, load: &Load<'_>) -> Result<Self, LearnError> {
+    fn load(c: &ModelConfig, keep: Keep, load: &Load<'_>) -> Result<Self, LearnError> {
         let (h, q, kv) = (c.hidden, c.q_dim(), c.kv_dim());
         let stack = |parts: &[(&str, Vec<usize>)]| -> Result<Vec<f32>, LearnError> {
             let mut all = Vec::with_capacity(parts.iter().map(|(_, s)| s.iter().product::<usize>()).sum());
@@ -202,7 +235,7 @@ impl Layer<Cpu> {
             Ok(all)
         };
         let matrix =
-            |parts: &[(&str, Vec<usize>)]| Ok::<_, LearnError>(Stored::new(stack(parts)?, parts[0].1[1], format));
+            |parts: &[(&str, Vec<usize>)]| Ok::<_, LearnError>(keep.matrix(stack(parts)?, parts[0].1[1]));
         let qkv_bias = if c.qkv_bias {
             let parts = [
                 ("self_attn.q_proj.bias", vec![q]),
@@ -249,6 +282,19 @@ impl WeightFiles {
             Ok((path, map))
         };
         Ok(Self { files: paths.into_iter().map(map).collect::<Result<_, LearnError>>()? })
+    }
+
+    /// Gives back the memory of what was read so far; it is read again where it is needed again.
+    fn forget(&self) {
+        #[cfg(unix)]
+        for (_, map) in &self.files {
+            // SAFETY: the mapping is of a file and never written to, so its pages come back as they were.
+            #[allow(unsafe_code)]
+            let forgotten = unsafe { map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+            if let Err(error) = forgotten {
+                tracing::debug!(%error, "the pages of a weight file stay in memory while it is read");
+            }
+        }
     }
 
     /// Reads the headers.

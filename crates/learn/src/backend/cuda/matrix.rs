@@ -47,6 +47,7 @@ impl Matrix {
                 let scales: Vec<f32> = scales.iter().map(|x| x.to_f32()).collect();
                 Kept::Q8(device.memory_of(w), device.memory_of(&scales))
             }
+            Stored::Panels(_) => Kept::F32(device.memory_of(&stored.slice(0, stored.len()))),
         };
         Self { kept, cols }
     }

@@ -292,8 +292,8 @@ impl Backend for Cuda {
         attention::backward(&self.0, heads, kept, layout, d_o, dqkv);
     }
 
-    fn cache(&self, layers: usize, kv_dim: usize, tokens: usize) -> Cache {
-        Cache::new(&self.0, layers, kv_dim, tokens)
+    fn cache(&self, layers: usize, heads: Heads, tokens: usize) -> Cache {
+        Cache::new(&self.0, layers, heads.kv_dim(), tokens)
     }
 
     fn attention_cached(

@@ -8,11 +8,13 @@
 //! stretches: a prefix that several sequences share (the prompt of several answers), and a sequence's own.
 
 mod backward;
+mod cached;
 mod forward;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use backward::{Kept, backward};
+pub(crate) use cached::{Cached, KeysValues, cached};
 pub(crate) use forward::forward;
 
 use super::Real;
@@ -50,12 +52,6 @@ impl Heads {
 
     fn kv_of(self, head: usize) -> usize {
         head / (self.heads / self.kv_heads)
-    }
-
-    /// The query heads that share a key/value head.
-    fn group(self, kv: usize) -> Range<usize> {
-        let n = self.heads / self.kv_heads;
-        kv * n..(kv + 1) * n
     }
 
     fn scale<T: Real>(self) -> T {

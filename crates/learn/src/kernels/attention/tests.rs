@@ -70,3 +70,45 @@ fn gradient() {
         assert_gradient("dqkv", &qkv, &dqkv, |qkv| weighted(&run(heads, qkv, PACKING).0, &d_o));
     }
 }
+
+/// Heads whose width is no multiple of a panel's, and whose groups have 1, 3 and 7 heads.
+const CACHED: [(usize, usize, usize); 3] = [(2, 2, 20), (6, 2, 16), (14, 2, 24)];
+
+/// What tokens attend to, which come in parts of so many.
+fn in_parts(heads: Heads, qkv: &[f32], parts: &[usize]) -> Vec<f32> {
+    let (stride, mut from, mut o) = (heads.qkv_dim(), 0, Vec::new());
+    let mut cache = KeysValues::new(heads.kv_heads, heads.dim, 0);
+    for &part in parts {
+        let rows = &qkv[from * stride..(from + part) * stride];
+        for row in rows.chunks(stride) {
+            let (k, v) = row[heads.q_dim()..].split_at(heads.kv_dim());
+            cache.push(k, v);
+        }
+        let (mut of_part, mut l) = (vec![f32::NAN; part * heads.q_dim()], vec![f32::NAN; part * heads.heads]);
+        let sequence = Cached { queries: 0..part, cache: &cache };
+        cached(heads, (rows, stride), &[sequence], &mut of_part, &mut l);
+        assert!(l.iter().all(|l| l.is_finite()));
+        o.extend(of_part);
+        from += part;
+        cache = cache.prefix(from);
+    }
+    o
+}
+
+#[test]
+fn what_is_cached_is_attended_to_as_if_it_were_not_in_whatever_parts_it_came() {
+    for ((heads, kv_heads, dim), window) in CACHED.into_iter().flat_map(|c| [None, Some(7), Some(40)].map(|w| (c, w))) {
+        let heads = Heads { heads, kv_heads, dim, window };
+        let tokens = 70;
+        let qkv: Vec<f32> = random(tokens * heads.qkv_dim(), 5).iter().map(|x| *x as f32).collect();
+        let packing = Packing { starts: &[0, 70], prefixes: &[None] };
+        let (mut o, mut l) = (vec![0.0; tokens * heads.q_dim()], vec![0.0; tokens * heads.heads]);
+        forward(heads, &qkv, heads.qkv_dim(), &packed(&qkv, packing, heads), &mut o, &mut l);
+        let whole = in_parts(heads, &qkv, &[70]);
+        for (a, b) in o.iter().zip(&whole) {
+            assert!((a - b).abs() < 1e-5, "{heads:?}: {a} {b}");
+        }
+        assert_eq!(whole, in_parts(heads, &qkv, &[1; 70]), "{heads:?}: token by token");
+        assert_eq!(whole, in_parts(heads, &qkv, &[17, 2, 30, 21]), "{heads:?}");
+    }
+}

@@ -136,6 +136,6 @@ fn a_session_says_that_it_needs_the_base_here() {
     let world = world();
     let base = Base::open(world.home.path()).expect("base").on_opened(&super::emulator::cuda()).expect("on the device");
     let mut session = crate::generate::Session::new(&base);
-    let said = session.feed(&base, None, &[1], &mut Workspace::new()).expect_err("refused").to_string();
+    let said = session.prefill(&base, None, &[1], &mut Workspace::new()).expect_err("refused").to_string();
     assert!(said.contains("memory"), "{said}");
 }

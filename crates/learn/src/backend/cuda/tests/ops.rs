@@ -257,8 +257,8 @@ fn attention_over_caches() {
     let heads = Heads { heads: 4, kv_heads: 2, dim: 6, window: Some(9) };
     let steps = [vec![7usize, 18, 1], vec![1, 1, 1], vec![1, 1, 1], vec![2, 1, 5]];
     for cuda in devices() {
-        let mut on_cpu: Vec<_> = (0..3).map(|_| Cpu.cache(2, heads.kv_dim(), 4)).collect();
-        let mut on_device: Vec<_> = (0..3).map(|_| cuda.cache(2, heads.kv_dim(), 4)).collect();
+        let mut on_cpu: Vec<_> = (0..3).map(|_| Cpu.cache(2, heads, 4)).collect();
+        let mut on_device: Vec<_> = (0..3).map(|_| cuda.cache(2, heads, 4)).collect();
         let mut seed = 1;
         for lengths in &steps {
             let batch = Batch::pack(&lengths.iter().map(|&n| vec![0u32; n]).collect::<Vec<_>>());
