@@ -7,7 +7,7 @@ use crate::policy::Weights;
 use crate::prompts::{BYTES_MAX, Found, Prompts, same_tokens};
 use hone_domain::EngineError;
 use hone_learn::generate::{Part, Session, pass};
-use hone_learn::{LearnError, Workspace};
+use hone_learn::{Base, LearnError, Workspace};
 use hone_text::Answer;
 use rayon::prelude::*;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -149,17 +149,17 @@ impl Worker {
         true
     }
 
-    /// One token of each answer, and parts of prompts, those first that came first; one pass per policy.
+    /// One token of each answer, and parts of prompts, those first that came first; one pass per base model, whatever the policies on it.
     fn step(&mut self) {
         self.running.retain(|r| !r.job.answer.is_over());
         self.begin_prompts();
         let mut planned = self.plan();
         while let Some((first, _)) = planned.first() {
-            let weights = Arc::clone(&self.running[*first].job.weights);
-            let (of_policy, others) =
-                planned.into_iter().partition::<Vec<_>, _>(|(i, _)| Arc::ptr_eq(&self.running[*i].job.weights, &weights));
+            let base = Arc::clone(&self.running[*first].job.weights.base);
+            let on_base = |(i, _): &(usize, usize)| Arc::ptr_eq(&self.running[*i].job.weights.base, &base);
+            let (of_base, others) = planned.into_iter().partition::<Vec<_>, _>(on_base);
             planned = others;
-            self.pass(&weights, &of_policy);
+            self.pass(&base.base, &of_base);
         }
     }
 
@@ -196,9 +196,8 @@ impl Worker {
         planned
     }
 
-    /// One pass of a policy over so many tokens of these answers.
-    fn pass(&mut self, weights: &Arc<Weights>, planned: &[(usize, usize)]) {
-        let base = &weights.base.base;
+    /// One pass over so many tokens of these answers.
+    fn pass(&mut self, base: &Base, planned: &[(usize, usize)]) {
         let mut parts = Vec::with_capacity(planned.len());
         let mut wanted = planned.iter().peekable();
         for (i, Running { job, session, last }) in self.running.iter_mut().enumerate() {
@@ -208,14 +207,19 @@ impl Worker {
                 Some(last) => (std::slice::from_ref(last), true),
                 None => (&job.prompt[done..done + tokens], done + tokens == job.prompt.len()),
             };
-            parts.push(Part { session, tokens, logits });
+            let weights = job.weights.as_ref();
+            parts.push((
+                i,
+                std::ptr::from_ref(weights),
+                Part { session, adapter: weights.adapter.as_ref(), tokens, logits },
+            ));
         }
-        let computed = pass(base, weights.adapter.as_ref(), &mut parts, &mut self.ws);
-        let with_logits: Vec<usize> =
-            parts.iter().zip(planned).filter(|(part, _)| part.logits).map(|(_, (i, _))| *i).collect();
-        match computed {
+        parts.sort_by_key(|(_, policy, _)| *policy); // a policy's parts lie together
+        let drawn: Vec<usize> = parts.iter().filter(|(_, _, part)| part.logits).map(|(i, _, _)| *i).collect();
+        let mut parts: Vec<Part<'_>> = parts.into_iter().map(|(_, _, part)| part).collect();
+        match pass(base, &mut parts, &mut self.ws) {
             Ok(logits) => {
-                self.draw(&with_logits, &logits, base.config().vocab);
+                self.draw(&drawn, &logits, base.config().vocab);
                 self.ws.give(logits);
             }
             Err(error) => planned.iter().for_each(|(i, _)| self.running[*i].fail(&error)),
@@ -224,20 +228,15 @@ impl Worker {
 
     /// Draws the next token of these answers; keeps the prompts that were just finished.
     fn draw(&mut self, answers: &[usize], logits: &[f32], vocab: usize) {
-        for (&i, logits) in answers.iter().zip(logits.chunks_exact(vocab)) {
-            let Running { job, session, last } = &self.running[i];
-            if last.is_none() {
+        let mut logits_of: Vec<Option<&[f32]>> = vec![None; self.running.len()];
+        answers.iter().zip(logits.chunks_exact(vocab)).for_each(|(&i, logits)| logits_of[i] = Some(logits));
+        for (Running { job, session, last }, logits) in self.running.iter().zip(&logits_of) {
+            if let (None, Some(logits)) = (last, logits) {
                 self.prompts.keep(&job.weights, &job.prompt, session, logits);
             }
         }
-        let mut wanted = answers.iter().zip(logits.chunks_exact(vocab)).peekable();
-        let rows: Vec<(&mut Running, &[f32])> = self
-            .running
-            .iter_mut()
-            .enumerate()
-            .filter_map(|(i, running)| wanted.next_if(|(at, _)| **at == i).map(|(_, logits)| (running, logits)))
-            .collect();
-        rows.into_par_iter().for_each(|(running, logits)| running.draw(logits));
+        let rows = self.running.par_iter_mut().zip(logits_of);
+        rows.for_each(|(running, logits)| logits.into_iter().for_each(|logits| running.draw(logits)));
     }
 }
 

@@ -9,6 +9,7 @@ use crate::kernels::rope::RopeTable;
 use crate::kernels::stored::Stored;
 use crate::kernels::{norm, swiglu};
 use crate::model::{Dropout, Pool};
+use std::ops::Range;
 
 /// This machine.
 #[derive(Debug, Clone, Copy, Default)]
@@ -46,6 +47,19 @@ impl CpuCache {
     }
 }
 
+/// One policy's adapters of a linear, and the rows of a pass that are this policy's.
+#[derive(Debug)]
+pub(crate) struct Placed<'a> {
+    pub(crate) rows: Range<usize>,
+    pub(crate) adapters: Adapters<'a, f32>,
+}
+
+/// The adapters of a training pass, which has one policy.
+fn of_all_rows<'a, 'b>(adapters: &'b [Placed<'a>]) -> &'b Adapters<'a, f32> {
+    assert_eq!(adapters.len(), 1, "a pass with gradients has one adapter");
+    &adapters[0].adapters
+}
+
 fn frozen<'a>(f: &Linear<'a, Cpu>) -> Frozen<'a, f32, Stored> {
     Frozen { w: f.w, bias: f.bias.map(Vec::as_slice), ins: f.ins, outs: f.outs }
 }
@@ -55,7 +69,7 @@ impl Backend for Cpu {
     type Matrix = Stored;
     type Rope = RopeTable<f32>;
     type Layout<'a> = Lay<'a>;
-    type Adapters<'a> = Adapters<'a, f32>;
+    type Adapters<'a> = Vec<Placed<'a>>;
     type Cache = CpuCache;
 
     fn check(&self) -> Result<(), LearnError> {
@@ -70,12 +84,12 @@ impl Backend for Cpu {
         lay
     }
 
-    fn adapters<'a>(&self, host: Adapters<'a, f32>) -> Adapters<'a, f32> {
-        host
+    fn adapters<'a>(&self, host: Adapters<'a, f32>) -> Vec<Placed<'a>> {
+        vec![Placed { rows: 0..usize::MAX, adapters: host }]
     }
 
-    fn low_dim(adapters: &Adapters<'_, f32>) -> usize {
-        adapters.low_dim()
+    fn low_dim(adapters: &Vec<Placed<'_>>) -> usize {
+        adapters.iter().map(|placed| placed.adapters.low_dim()).max().unwrap_or(0)
     }
 
     fn upload(&self, from: &[f32], to: &mut Vec<f32>) {
@@ -139,40 +153,47 @@ impl Backend for Cpu {
     fn linear(
         &self,
         f: &Linear<'_, Self>,
-        adapters: Option<&Adapters<'_, f32>>,
+        adapters: Option<&Vec<Placed<'_>>>,
         x: &Vec<f32>,
         out: Out,
         y: &mut Vec<f32>,
         low: &mut Vec<f32>,
     ) {
-        linear::forward(&frozen(f), adapters, x, out, y, low);
+        let (f, all) = (frozen(f), x.len() / f.ins);
+        linear::forward_frozen(&f, x, out, y);
+        for Placed { rows, adapters } in adapters.into_iter().flatten() {
+            let (from, to) = (rows.start.min(all), rows.end.min(all));
+            let low = &mut low[from * adapters.low_dim()..to * adapters.low_dim()];
+            let (x, y) = (&x[from * f.ins..to * f.ins], &mut y[from * f.outs..to * f.outs]);
+            linear::forward_adapters(&f, adapters, x, y, low);
+        }
     }
 
-    fn linear_low(&self, ins: usize, adapters: &Adapters<'_, f32>, x: &Vec<f32>, low: &mut Vec<f32>) {
-        linear::forward_low(ins, adapters, Mat::new(x, x.len() / ins, ins), low);
+    fn linear_low(&self, ins: usize, adapters: &Vec<Placed<'_>>, x: &Vec<f32>, low: &mut Vec<f32>) {
+        linear::forward_low(ins, of_all_rows(adapters), Mat::new(x, x.len() / ins, ins), low);
     }
 
     fn adapters_backward(
         &self,
         f: &Linear<'_, Self>,
-        adapters: &Adapters<'_, f32>,
+        adapters: &Vec<Placed<'_>>,
         (x, low): (&Vec<f32>, &Vec<f32>),
         dy: &Vec<f32>,
         d_low: &mut Vec<f32>,
         grads: &mut [PartGrads<'_, f32>],
     ) {
-        linear::backward_adapters(&frozen(f), adapters, (x, low), dy, d_low, grads);
+        linear::backward_adapters(&frozen(f), of_all_rows(adapters), (x, low), dy, d_low, grads);
     }
 
     fn linear_backward(
         &self,
         f: &Linear<'_, Self>,
-        adapters: Option<&Adapters<'_, f32>>,
+        adapters: Option<&Vec<Placed<'_>>>,
         d_low: &Vec<f32>,
         dy: &Vec<f32>,
         dx: &mut Vec<f32>,
     ) {
-        linear::backward_input(&frozen(f), adapters, d_low, dy, dx);
+        linear::backward_input(&frozen(f), adapters.map(|a| of_all_rows(a)), d_low, dy, dx);
     }
 
     fn attention(&self, heads: Heads, qkv: &Vec<f32>, layout: &Lay<'_>, o: &mut Vec<f32>, l: &mut Vec<f32>) {

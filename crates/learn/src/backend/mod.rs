@@ -7,7 +7,7 @@ mod cpu;
 #[cfg(feature = "cuda")]
 pub(crate) mod cuda;
 
-pub(crate) use cpu::Cpu;
+pub(crate) use cpu::{Cpu, Placed};
 
 use crate::LearnError;
 use crate::kernels::attention::{Heads, Packing};

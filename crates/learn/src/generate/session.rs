@@ -2,7 +2,7 @@
 
 use super::cache::{KvCache, extend, logits, rows};
 use crate::backend::Cpu;
-use crate::model::{Base, Batch, Workspace, resolve};
+use crate::model::{Base, Batch, Model, ModelAdapters, Workspace, each_for_its_rows, resolve};
 use crate::{Adapter, LearnError};
 
 /// One sequence being generated. A clone continues from the same tokens by itself: several answers can share a prompt.
@@ -49,7 +49,7 @@ impl Session {
         tokens: &[u32],
         ws: &mut Workspace,
     ) -> Result<Vec<f32>, LearnError> {
-        pass(base, adapter, &mut [Part { session: self, tokens, logits: true }], ws)
+        pass(base, &mut [Part { session: self, adapter, tokens, logits: true }], ws)
     }
 }
 
@@ -58,32 +58,29 @@ impl Session {
 pub struct Part<'a> {
     /// The sequence.
     pub session: &'a mut Session,
+    /// Its policy's adapter. Parts of one policy that follow each other are computed together.
+    pub adapter: Option<&'a Adapter>,
     /// Its next tokens, at least one.
     pub tokens: &'a [u32],
     /// Whether the logits of what follows them are wanted.
     pub logits: bool,
 }
 
-/// Appends tokens to several sequences in one pass: parts of prompts and tokens of answers alike. Answers the logits, `(parts that want
+/// Appends tokens to several sequences, of one policy or several, in one pass: parts of prompts and tokens of answers alike. Answers the logits, `(parts that want
 /// them, vocab)`. On a base opened by [`Base::open_to_serve`] each sequence's are the same bits whatever else is in the pass, and in
 /// whatever parts its tokens come.
 ///
 /// # Errors
 /// When a part has no token or one outside of the vocabulary, a context is full, the adapter is of another shape, or the base is not in this
 /// machine's memory; then no sequence has grown.
-pub fn pass(
-    base: &Base,
-    adapter: Option<&Adapter>,
-    parts: &mut [Part<'_>],
-    ws: &mut Workspace,
-) -> Result<Vec<f32>, LearnError> {
+pub fn pass(base: &Base, parts: &mut [Part<'_>], ws: &mut Workspace) -> Result<Vec<f32>, LearnError> {
     let model = base.host()?;
     if parts.iter().any(|part| part.tokens.is_empty()) {
         return Err(LearnError::BadData { reason: "a prompt needs at least one token".into() });
     }
-    let adapters = resolve(model, adapter)?;
     let batch = Batch::pack(&parts.iter().map(|part| part.tokens).collect::<Vec<_>>());
     let ends: Vec<usize> = (0..parts.len()).filter(|&i| parts[i].logits).map(|i| batch.range(i).end - 1).collect();
+    let adapters = adapters_of(model, parts, &batch)?;
     let mut caches: Vec<&mut KvCache<Cpu>> = parts.iter_mut().map(|part| &mut part.session.cache).collect();
     let hidden = extend(model, &adapters, &mut caches, &batch, &mut ws.host)?;
     let last = rows(model, &hidden, &ends, &mut ws.host);
@@ -91,4 +88,23 @@ pub fn pass(
     let found = logits(model, &last, &mut ws.host);
     ws.give(last);
     Ok(found)
+}
+
+/// The adapters of the parts, each for its rows.
+fn adapters_of<'a>(
+    model: &Model<Cpu>,
+    parts: &[Part<'a>],
+    batch: &Batch,
+) -> Result<ModelAdapters<'a, Cpu>, LearnError> {
+    let same = |a: &Part<'_>, b: &Part<'_>| match (a.adapter, b.adapter) {
+        (Some(a), Some(b)) => std::ptr::eq(a, b),
+        (a, b) => a.is_none() && b.is_none(),
+    };
+    let (mut policies, mut at) = (Vec::new(), 0);
+    for of_policy in parts.chunk_by(same) {
+        let rows = batch.range(at).start..batch.range(at + of_policy.len() - 1).end;
+        at += of_policy.len();
+        policies.push((rows, resolve(model, of_policy[0].adapter)?));
+    }
+    Ok(each_for_its_rows(model.config.layers, policies))
 }

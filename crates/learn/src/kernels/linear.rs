@@ -4,9 +4,9 @@
 //! Linears that share their input (q, k, v; gate, up) are one matrix W here, and their A lie one below the other, so that one
 //! product serves them all.
 
-use super::{FEW_ROWS_MAX, Real};
 use super::matmul::{Mat, MatMut, Out, matmul};
 use super::stored::Weight;
+use super::{FEW_ROWS_MAX, Real};
 use rayon::prelude::*;
 use std::borrow::Cow;
 
@@ -49,34 +49,45 @@ pub(crate) struct Frozen<'a, T, W: ?Sized> {
     pub(crate) outs: usize,
 }
 
-/// `x` is `(rows, ins)`; `y`, `(rows, outs)`, is set or added to; `low` is set to `x A^T`, `(rows, low_dim)`, which backward
-/// needs.
-pub(crate) fn forward<T: Real, W: Weight<T> + ?Sized>(
-    f: &Frozen<'_, T, W>,
-    adapters: Option<&Adapters<'_, T>>,
-    x: &[T],
-    out: Out,
-    y: &mut [T],
-    low: &mut [T],
-) {
-    let rows = x.len() / f.ins;
+/// `y (+)= x W^T + b`, without adapters; `x` is `(rows, ins)`, `y` is `(rows, outs)`.
+pub(crate) fn forward_frozen<T: Real, W: Weight<T> + ?Sized>(f: &Frozen<'_, T, W>, x: &[T], out: Out, y: &mut [T]) {
     f.w.forward(x, f.ins, out, y);
     if let Some(bias) = f.bias {
         let add = |y: &mut [T]| y.iter_mut().zip(bias).for_each(|(y, b)| *y += *b);
         y.par_chunks_exact_mut(f.outs).with_min_len(16).for_each(add);
     }
-    let Some(adapters) = adapters else { return };
+}
+
+/// What the adapters add to y; `low` is set to `x A^T`, `(rows, low_dim)`, which backward needs.
+pub(crate) fn forward_adapters<T: Real, W: Weight<T> + ?Sized>(
+    f: &Frozen<'_, T, W>,
+    adapters: &Adapters<'_, T>,
+    x: &[T],
+    y: &mut [T],
+    low: &mut [T],
+) {
+    let rows = x.len() / f.ins;
     // So many rows at once that none depends on the others, where that matters.
-    let at_once = if f.w.row_by_row() { FEW_ROWS_MAX } else { rows };
-    for from in (0..rows).step_by(at_once.max(1)) {
-        let rows = at_once.min(rows - from);
-        let (x, y, low) = (&x[from * f.ins..], &mut y[from * f.outs..], &mut low[from * adapters.low_dim()..]);
-        forward_low(f.ins, adapters, Mat::new(x, rows, f.ins), &mut low[..rows * adapters.low_dim()]);
-        for (i, part) in adapters.parts.iter().enumerate() {
-            let low = Mat::strided(&low[i * adapters.r..], rows, adapters.r, adapters.low_dim());
-            let y = MatMut::strided(&mut y[part.col..], rows, part.out, f.outs);
-            matmul(y, Out::Add, adapters.scale, low, Mat::new(part.b, part.out, adapters.r).t());
-        }
+    let at_once = if f.w.row_by_row() { FEW_ROWS_MAX } else { rows.max(1) };
+    let n = at_once * adapters.low_dim();
+    let chunks = x.chunks(at_once * f.ins).zip(y.chunks_mut(at_once * f.outs)).zip(low.chunks_mut(n));
+    chunks.for_each(|((x, y), low)| add_adapters(f, adapters, x, y, low));
+}
+
+/// `y_block += s (x A^T) B^T` of each adapter.
+fn add_adapters<T: Real, W: ?Sized>(
+    f: &Frozen<'_, T, W>,
+    adapters: &Adapters<'_, T>,
+    x: &[T],
+    y: &mut [T],
+    low: &mut [T],
+) {
+    let rows = x.len() / f.ins;
+    forward_low(f.ins, adapters, Mat::new(x, rows, f.ins), low);
+    for (i, part) in adapters.parts.iter().enumerate() {
+        let low = Mat::strided(&low[i * adapters.r..], rows, adapters.r, adapters.low_dim());
+        let y = MatMut::strided(&mut y[part.col..], rows, part.out, f.outs);
+        matmul(y, Out::Add, adapters.scale, low, Mat::new(part.b, part.out, adapters.r).t());
     }
 }
 
@@ -153,7 +164,8 @@ mod tests {
     fn run(x: &[f64], a: &[f64], b: &[f64], w: &[f64]) -> (Vec<f64>, Vec<f64>) {
         let f = Frozen { w, bias: Some(&w[..OUTS]), ins: INS, outs: OUTS };
         let (mut y, mut low) = (vec![0.0; ROWS * OUTS], vec![0.0; ROWS * 2 * R]);
-        forward(&f, Some(&adapters(a, b)), x, Out::Set, &mut y, &mut low);
+        forward_frozen(&f, x, Out::Set, &mut y);
+        forward_adapters(&f, &adapters(a, b), x, &mut y, &mut low);
         (y, low)
     }
 

@@ -2,12 +2,13 @@
 
 use super::ModelConfig;
 use super::weights::Model;
-use crate::backend::Backend;
+use crate::backend::{Backend, Cpu, Placed};
 use crate::kernels::linear::{Adapters, Part, PartGrads};
 use crate::lora::{a_name, b_name, linear_shape};
 use crate::{Adapter, LearnError, Params};
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::ops::Range;
 
 /// The four matrices of a block.
 #[derive(Debug, Clone, Copy)]
@@ -93,6 +94,25 @@ fn resolve_layer<'a, B: Backend>(
         }
     }
     Ok(found.linears.iter().any(Option::is_some).then_some(found))
+}
+
+/// The adapters of several policies, each for its rows of a pass, as one.
+pub(crate) fn each_for_its_rows<'a>(
+    layers: usize,
+    policies: Vec<(Range<usize>, ModelAdapters<'a, Cpu>)>,
+) -> ModelAdapters<'a, Cpu> {
+    let none = |layer| LayerAdapters { layer, linears: Default::default(), targets: Default::default() };
+    let mut all: ModelAdapters<'a, Cpu> = (0..layers).map(|layer| Some(none(layer))).collect();
+    for (rows, adapters) in policies {
+        for (to, from) in all.iter_mut().flatten().zip(adapters) {
+            let linears = from.into_iter().flat_map(|layer| layer.linears.into_iter().enumerate());
+            for (place, placed) in linears.filter_map(|(place, placed)| Some((place, placed?))) {
+                let placed = placed.into_iter().map(|placed| Placed { rows: rows.clone(), ..placed });
+                to.linears[place].get_or_insert_default().extend(placed);
+            }
+        }
+    }
+    all
 }
 
 fn tensor<'a>(params: &'a Params, name: String, shape: &[usize]) -> Result<Option<&'a [f32]>, LearnError> {

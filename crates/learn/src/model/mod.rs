@@ -19,7 +19,7 @@ pub use pass::{How, Keep, backward, forward, forward_with, trunk};
 pub use weights::Base;
 pub use workspace::Workspace;
 
-pub(crate) use adapted::{ModelAdapters, resolve};
+pub(crate) use adapted::{ModelAdapters, each_for_its_rows, resolve};
 pub(crate) use block::Block;
 pub(crate) use pass::{check, embed};
 #[cfg(feature = "cuda")]

@@ -186,11 +186,7 @@ impl Base {
             embedding: keep.matrix(load("model.embed_tokens.weight", &[v, h])?, h),
             layers,
             final_norm: load("model.norm.weight", &[h])?,
-            head: if config.tied_embeddings {
-                None
-            } else {
-                Some(keep.matrix(load("lm_head.weight", &[v, h])?, h))
-            },
+            head: if config.tied_embeddings { None } else { Some(keep.matrix(load("lm_head.weight", &[v, h])?, h)) },
             rope: RopeTable::new(&config.rope_frequencies(), config.context),
             config,
         };
@@ -234,8 +230,7 @@ impl Layer<Cpu> {
             }
             Ok(all)
         };
-        let matrix =
-            |parts: &[(&str, Vec<usize>)]| Ok::<_, LearnError>(keep.matrix(stack(parts)?, parts[0].1[1]));
+        let matrix = |parts: &[(&str, Vec<usize>)]| Ok::<_, LearnError>(keep.matrix(stack(parts)?, parts[0].1[1]));
         let qkv_bias = if c.qkv_bias {
             let parts = [
                 ("self_attn.q_proj.bias", vec![q]),

@@ -116,23 +116,19 @@ pub(crate) fn cached(
 ) {
     let all = All { heads, q, q_stride, o: Columns::new(o, heads.q_dim()), l: Columns::new(l, heads.heads) };
     let tasks: Vec<Task<'_>> = sequences.iter().flat_map(|seq| tasks(heads, seq)).collect();
-    tasks.into_par_iter().for_each_init(Vec::new, |scores, task| {
-        match task.pairs.len() {
-            1 => all.attend::<1>(&task, scores),
-            2 => all.attend::<2>(&task, scores),
-            3 => all.attend::<3>(&task, scores),
-            4 => all.attend::<4>(&task, scores),
-            5 => all.attend::<5>(&task, scores),
-            _ => all.attend::<ROWS>(&task, scores),
-        }
+    tasks.into_par_iter().for_each_init(Vec::new, |scores, task| match task.pairs.len() {
+        1 => all.attend::<1>(&task, scores),
+        2 => all.attend::<2>(&task, scores),
+        3 => all.attend::<3>(&task, scores),
+        4 => all.attend::<4>(&task, scores),
+        5 => all.attend::<5>(&task, scores),
+        _ => all.attend::<ROWS>(&task, scores),
     });
 }
 
 fn tasks<'a>(heads: Heads, seq: &'a Cached<'a>) -> impl Iterator<Item = Task<'a>> {
     let pairs = seq.queries.len() * (heads.heads / heads.kv_heads);
-    let of = move |kv| {
-        (0..pairs).step_by(ROWS).map(move |from| Task { seq, kv, pairs: from..pairs.min(from + ROWS) })
-    };
+    let of = move |kv| (0..pairs).step_by(ROWS).map(move |from| Task { seq, kv, pairs: from..pairs.min(from + ROWS) });
     (0..heads.kv_heads).flat_map(of)
 }
 

@@ -17,8 +17,7 @@ pub(crate) fn forward<T: Real>(
 ) {
     let (o, l) = (Columns::new(o, heads.q_dim()), Columns::new(l, heads.heads));
     let of = |s: usize| (0..heads.heads).flat_map(move |head| sequences[s].tiles(heads, head));
-    let tasks: Vec<(usize, Tile)> =
-        (0..sequences.len()).flat_map(|s| of(s).map(move |tile| (s, tile))).collect();
+    let tasks: Vec<(usize, Tile)> = (0..sequences.len()).flat_map(|s| of(s).map(move |tile| (s, tile))).collect();
     tasks.into_par_iter().for_each_init(Vec::new, |scores, (s, tile)| {
         // SAFETY: each task has its own head (columns) and rows; no two tasks share both, and the blocks die with the task.
         #[allow(unsafe_code)]
