@@ -1,6 +1,7 @@
 //! The HTTP surface: one table of routes, one file per resource, one table of errors. Wire types and status codes live here and
 //! nowhere else. May use: chat, jobs, serving, store. Never touches `learn`.
 
+pub mod audit_log;
 pub mod auth;
 pub mod body;
 pub mod chat;

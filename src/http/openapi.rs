@@ -2,8 +2,8 @@
 //! its snapshot, `web/openapi.json`, which a test compares.
 
 use super::{
-    chat, comparisons, conversations, data, diff, feedback, health, jobs, labeling, me, models, pairs, people,
-    policies, runs, session, stats,
+    audit_log, chat, comparisons, conversations, data, diff, feedback, health, jobs, labeling, me, models, pairs,
+    people, policies, runs, session, stats,
 };
 use actix_web::HttpResponse;
 use utoipa::OpenApi;
@@ -62,7 +62,7 @@ use utoipa::openapi::{Content, OpenApi as Document, PathItem, Ref, ResponseBuild
         people::make_key,
         people::revoke_key,
         people::link,
-        people::audit_log,
+        audit_log::list,
         data::list,
         data::exclude,
         data::restore,

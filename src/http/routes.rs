@@ -2,8 +2,8 @@
 
 use super::error::{ApiError, Code};
 use super::{
-    auth, chat, comparisons, conversations, data, diff, feedback, health, jobs, labeling, me, metrics, models, openapi,
-    pairs, people, policies, runs, session, stats, ui,
+    audit_log, auth, chat, comparisons, conversations, data, diff, feedback, health, jobs, labeling, me, metrics,
+    models, openapi, pairs, people, policies, runs, session, stats, ui,
 };
 use actix_web::http::header::ALLOW;
 use actix_web::middleware::from_fn;
@@ -119,7 +119,7 @@ fn people_and_keys(v1: &mut ServiceConfig) {
         .service(at("/users/{id}/link", "POST").route(post().to(people::link)))
         .service(at("/users/{id}/keys", "GET, POST").route(get().to(people::keys)).route(post().to(people::make_key)))
         .service(at("/users/{id}/keys/{key}", "DELETE").route(delete().to(people::revoke_key)))
-        .service(at("/audit", "GET").route(get().to(people::audit_log)));
+        .service(at("/audit", "GET").route(get().to(audit_log::list)));
 }
 
 /// A path that tells which methods it takes to those who use another.

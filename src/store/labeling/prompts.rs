@@ -89,6 +89,7 @@ pub fn left(c: &Connection, kind: Kind) -> Result<u64, StoreError> {
     Ok(n.unsigned_abs())
 }
 
+/// Who asks (`?1`) makes no difference here: what they passed over is a comparison already.
 const OWN_TO_RANK: &str = "select p.id, p.user_id, p.messages_json from labeling_prompts p
     where p.refused is null and ?1 <> '' and p.messages_json not in (select messages_json from comparisons)
       and not exists (select 1 from exclusions where item_id = p.user_id)
