@@ -127,7 +127,7 @@ impl From<Comparison> for ComparisonBody {
 }
 
 impl RankingBody {
-    fn of(stored: StoredRanking, candidates: &[Candidate]) -> Self {
+    pub(super) fn of(stored: StoredRanking, candidates: &[Candidate]) -> Self {
         let StoredRanking { ranking, labels, comment, created_at } = stored;
         let mut tiers: BTreeMap<u8, Vec<String>> = BTreeMap::new();
         for (rank, candidate) in ranking.iter().flat_map(|r| r.ranks()).zip(candidates) {

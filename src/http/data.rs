@@ -4,15 +4,18 @@
 use super::App;
 use super::auth::Caller;
 use super::body::{Body, Bytes};
+use super::comparisons::RankingBody;
 use super::error::{ApiError, Code, ErrorBody};
 use super::messages::{listed, skipped};
 use crate::interchange::export::{self, Format, What};
 use crate::interchange::import::{self, Report};
+use crate::store::comparisons::{self, Candidate};
 use crate::store::data_room::{self, Filter, Item, Source};
 use crate::store::users::Role;
-use crate::store::{Page, StoreError, audit, exclusions};
+use crate::store::{Page, StoreError, audit, completions, exclusions};
 use actix_web::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use actix_web::{HttpResponse, web};
+use hone_domain::ids::{ComparisonId, CompletionId};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
@@ -63,6 +66,62 @@ pub async fn list(
     let filter = Filter { text, source: query.source, person, excluded: query.excluded };
     let Page { items, total } = app.store.read(move |c| data_room::list(c, &filter, limit, offset)).await?;
     Ok(web::Json(PromptList { prompts: items, total }))
+}
+
+/// An item with its answers.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PromptBody {
+    #[serde(flatten)]
+    item: Item,
+    /// The answers and who gave them; empty for a demonstration.
+    candidates: Vec<PromptAnswer>,
+    /// How they were ranked, where they were.
+    ranking: Option<RankingBody>,
+}
+
+/// An answer, to operators.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PromptAnswer {
+    id: String,
+    content: String,
+    /// Who gave it.
+    policy: String,
+}
+
+/// One item with its answers, who gave them, and their ranking.
+///
+/// # Errors
+/// 403 below the role `operator`, 404.
+#[utoipa::path(get, path = "/v1/prompts/{id}", tag = "data", params(("id" = String, Path)),
+    responses((status = 200, body = PromptBody), (status = 403, body = ErrorBody), (status = 404, body = ErrorBody)))]
+pub async fn get(
+    app: web::Data<App>,
+    caller: Caller,
+    id: web::Path<String>,
+) -> Result<web::Json<PromptBody>, ApiError> {
+    caller.require(Role::Operator)?;
+    let read = move |c: &rusqlite::Connection| {
+        let item = data_room::get(c, &id)?;
+        match item.source {
+            Source::Demonstration => Ok(PromptBody { item, candidates: Vec::new(), ranking: None }),
+            Source::Chat => {
+                let policy = completions::policy_of(c, &CompletionId::from_raw(item.id.as_str()))?.to_string();
+                let (id, content) = (item.id.clone(), item.answer.clone().unwrap_or_default());
+                Ok(PromptBody { item, candidates: vec![PromptAnswer { id, content, policy }], ranking: None })
+            }
+            Source::Comparison | Source::Queue | Source::Import => {
+                let (comparison, _) = comparisons::any(c, &ComparisonId::from_raw(item.id.as_str()))?;
+                let ranking = comparison.ranking.map(|stored| RankingBody::of(stored, &comparison.candidates));
+                let answer = |Candidate { id, content, policy }: Candidate| PromptAnswer {
+                    id: id.to_string(),
+                    content,
+                    policy: policy.to_string(),
+                };
+                Ok(PromptBody { item, candidates: comparison.candidates.into_iter().map(answer).collect(), ranking })
+            }
+        }
+    };
+    Ok(web::Json(app.store.read(read).await?))
 }
 
 /// What to leave out of training, or to let back in.

@@ -64,6 +64,7 @@ use utoipa::openapi::{Content, OpenApi as Document, PathItem, Ref, ResponseBuild
         people::link,
         audit_log::list,
         data::list,
+        data::get,
         data::exclude,
         data::restore,
         data::import,

@@ -104,6 +104,7 @@ fn labeling_queue(v1: &mut ServiceConfig) {
 /// What operators look through, leave out, and carry in and out.
 fn data_room(v1: &mut ServiceConfig) {
     v1.service(at("/prompts", "GET").route(get().to(data::list)))
+        .service(at("/prompts/{id}", "GET").route(get().to(data::get)))
         .service(at("/exclusions", "POST").route(post().to(data::exclude)))
         .service(at("/exclusions/restore", "POST").route(post().to(data::restore)))
         .service(at("/data/import", "POST").route(post().to(data::import)))

@@ -70,6 +70,19 @@ async fn everything_that_is_learned_from_is_found() {
     let item = &page["prompts"][0];
     assert_eq!((&page["total"], &item["ranked"], &item["answers"]), (&json!(3), &json!(true), &json!(4)));
     assert_eq!((&item["sender"]["name"], &item["labeler"]["name"]), (&json!("ann"), &json!("ann")));
+    let of = async |i: usize| {
+        let id = room.prompts("").await.body["prompts"][i]["id"].as_str().expect("an id").to_owned();
+        room.app.get(&format!("/v1/prompts/{id}"), &room.olga).await.body
+    };
+    let (demonstration, comparison, chat) = (of(0).await, of(1).await, of(2).await);
+    assert_eq!((&demonstration["answer"], &demonstration["candidates"]), (&json!("like so"), &json!([])));
+    assert_eq!(
+        (&comparison["source"], &comparison["candidates"][3]["policy"]),
+        (&json!("comparison"), &json!("base_echo"))
+    );
+    assert_eq!(comparison["ranking"]["ranking"][1].as_array().map(Vec::len), Some(2));
+    assert_eq!((&chat["candidates"][0]["policy"], &chat["ranking"]), (&json!("base_echo"), &Value::Null));
+    assert_eq!(room.app.get("/v1/prompts/cmpl_none", &room.olga).await.error().0, 404);
     assert_eq!(room.prompts("?source=dance").await.error().0, 400);
     assert_eq!(room.app.get("/v1/prompts", &room.ann).await.error().0, 403);
 }

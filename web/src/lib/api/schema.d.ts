@@ -71,7 +71,7 @@ export interface paths {
          * @description # Errors
          *     403 below the role `operator`.
          */
-        get: operations["audit_log"];
+        get: operations["list"];
         put?: never;
         post?: never;
         delete?: never;
@@ -981,6 +981,27 @@ export interface paths {
          *     403 below the role `operator`.
          */
         get: operations["list"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/prompts/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * One item with its answers, who gave them, and their ranking.
+         * @description # Errors
+         *     403 below the role `operator`, 404.
+         */
+        get: operations["get"];
         put?: never;
         post?: never;
         delete?: never;
@@ -2205,6 +2226,19 @@ export interface components {
             total: number;
             trust?: null | components["schemas"]["Trust"];
         };
+        /** @description An answer, to operators. */
+        PromptAnswer: {
+            content: string;
+            id: string;
+            /** @description Who gave it. */
+            policy: string;
+        };
+        /** @description An item with its answers. */
+        PromptBody: components["schemas"]["DataItem"] & {
+            /** @description The answers and who gave them; empty for a demonstration. */
+            candidates: components["schemas"]["PromptAnswer"][];
+            ranking?: null | components["schemas"]["RankingBody"];
+        };
         /** @description A prompt for the queue. */
         PromptIn: {
             /** @description The prompt; the last message is the person's. */
@@ -2603,7 +2637,7 @@ export interface operations {
             };
         };
     };
-    audit_log: {
+    list: {
         parameters: {
             query?: {
                 /** @description Only what this person (or `schedule`, `command line`) did. */
@@ -5802,6 +5836,70 @@ export interface operations {
                 };
             };
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description More requests than one person may make; `Retry-After` says when to come back. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PromptBody"];
+                };
+            };
+            /** @description A parameter or the body is wrong. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Nobody is signed in. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };
