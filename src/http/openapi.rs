@@ -1,7 +1,10 @@
 //! `GET /openapi.json`: the machine-readable contract, made from the handlers and their types. The web's types are generated from
 //! its snapshot, `web/openapi.json`, which a test compares.
 
-use super::{chat, comparisons, feedback, health, jobs, me, models, policies, runs, session, stats};
+use super::{
+    audit_log, chat, comparisons, conversations, data, diff, feedback, health, jobs, labeling, me, models, pairs,
+    people, policies, runs, session, stats,
+};
 use actix_web::HttpResponse;
 use utoipa::OpenApi;
 use utoipa::openapi::path::Operation;
@@ -19,6 +22,14 @@ use utoipa::openapi::{Content, OpenApi as Document, PathItem, Ref, ResponseBuild
         comparisons::list,
         comparisons::get,
         comparisons::rank,
+        comparisons::unrank,
+        pairs::pair,
+        conversations::list,
+        conversations::get,
+        conversations::put,
+        conversations::rename,
+        conversations::delete,
+        conversations::export,
         feedback::rate,
         feedback::demonstrate,
         session::sign_in,
@@ -40,12 +51,48 @@ use utoipa::openapi::{Content, OpenApi as Document, PathItem, Ref, ResponseBuild
         policies::challenge,
         policies::end_challenge,
         policies::shadows,
+        diff::diff,
         stats::get,
+        people::list,
+        people::add,
+        people::set_role,
+        people::revoke,
+        people::restore,
+        people::keys,
+        people::make_key,
+        people::revoke_key,
+        people::link,
+        audit_log::list,
+        data::list,
+        data::get,
+        data::exclude,
+        data::restore,
+        data::import,
+        data::export,
+        labeling::next,
+        labeling::rank,
+        labeling::demonstrate,
+        labeling::skip,
+        labeling::undo,
+        labeling::add_prompt,
+        labeling::progress,
+        labeling::guidelines,
+        labeling::write_guidelines,
+        labeling::gold,
+        labeling::set_gold,
+        labeling::unset_gold,
         health::healthz,
         super::metrics::metrics,
         health::readyz,
     ),
-    components(schemas(comparisons::ComparisonEvent))
+    components(schemas(
+        comparisons::ComparisonEvent,
+        conversations::ExportFormat,
+        crate::store::labeling::Kind,
+        crate::store::data_room::Source,
+        crate::interchange::export::Format,
+        crate::interchange::export::What,
+    ))
 )]
 struct Contract;
 

@@ -101,6 +101,16 @@ pub fn shadows(c: &Connection, policy: &PolicyId, limit: usize) -> Result<Vec<Sh
     Ok(shadows)
 }
 
+/// Which policy gave an answer.
+///
+/// # Errors
+/// `NotFound` when there is no such answer.
+pub fn policy_of(c: &Connection, id: &CompletionId) -> Result<PolicyId, StoreError> {
+    let sql = "select policy_id from completions where id = ?1";
+    let found: Option<String> = c.query_row(sql, [id.as_str()], |row| row.get(0)).optional()?;
+    found.map(PolicyId::from_raw).ok_or_else(|| StoreError::NotFound { what: "completion", id: id.to_string() })
+}
+
 /// Checks that an answer is this person's.
 ///
 /// # Errors

@@ -9,10 +9,20 @@ pub mod challenger;
 mod columns;
 pub mod comparisons;
 pub mod completions;
+pub mod conversations;
 pub mod credentials;
+pub mod data_room;
 pub mod demonstrations;
+pub mod exclusions;
+pub mod gold;
 pub mod imports;
 pub mod jobs;
+pub mod judgements;
+pub mod labeling;
+#[cfg(test)]
+mod migration_tests;
+pub mod pairs;
+pub mod people;
 pub mod personal;
 pub mod policies;
 pub mod rankings;
@@ -20,6 +30,7 @@ pub mod ratings;
 pub mod runs;
 pub mod snapshots;
 pub mod stats;
+pub mod texts;
 pub mod training_data;
 pub mod users;
 mod writer;
@@ -62,6 +73,15 @@ pub enum StoreError {
     /// The process is going down.
     #[error("the database is shutting down")]
     Closed,
+}
+
+/// A part of a list, and how long the whole is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page<T> {
+    /// The part.
+    pub items: Vec<T>,
+    /// How many there are.
+    pub total: u64,
 }
 
 impl StoreError {
@@ -259,11 +279,7 @@ fn migrated(data_dir: &Path, path: &Path) -> Result<Connection, StoreError> {
     let turn = std::fs::File::create(data_dir.join("migrate.lock")).map_err(taking_turns)?;
     turn.lock().map_err(taking_turns)?;
     let mut connection = connect(path, false)?;
-    let steps = [
-        M::up(include_str!("../../migrations/0001_init.sql")),
-        M::up(include_str!("../../migrations/0002_challenger.sql")),
-    ];
-    Migrations::new(steps.to_vec()).to_latest(&mut connection).map_err(|e| {
+    migrations().to_latest(&mut connection).map_err(|e| {
         let cause = match e {
             rusqlite_migration::Error::RusqliteError { err, .. } => err.to_string(),
             other => other.to_string(),
@@ -271,6 +287,19 @@ fn migrated(data_dir: &Path, path: &Path) -> Result<Connection, StoreError> {
         StoreError::Migration(format!("can't bring the database up to date (was it written by a newer hone?): {cause}"))
     })?;
     Ok(connection)
+}
+
+/// The schema, step by step. Append-only: what has been released stays as it is.
+fn migrations() -> Migrations<'static> {
+    let steps = [
+        M::up(include_str!("../../migrations/0001_init.sql")),
+        M::up(include_str!("../../migrations/0002_challenger.sql")),
+        M::up(include_str!("../../migrations/0003_conversations.sql")),
+        M::up(include_str!("../../migrations/0004_labeling.sql")),
+        M::up(include_str!("../../migrations/0005_data_room.sql")),
+        M::up(include_str!("../../migrations/0006_pairs.sql")),
+    ];
+    Migrations::new(steps.to_vec())
 }
 
 /// Now, as stored: RFC 3339, UTC, microseconds.
