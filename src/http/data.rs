@@ -242,9 +242,9 @@ pub struct SkippedLine {
 /// Imports rankings and demonstrations: JSONL in any of the shapes that `hone data import` reads, as the body. All lines or none.
 ///
 /// # Errors
-/// 403 below the role `operator`, 413 beyond `limits.import_bytes_max`, 422 with the number of every broken line.
+/// 400 without a line, 403 below the role `operator`, 413 beyond `limits.import_bytes_max`, 422 with the number of every broken line.
 #[utoipa::path(post, path = "/v1/data/import", tag = "data", params(ImportQuery),
-    request_body(content = String, content_type = "application/x-ndjson"),
+    request_body(content = String, content_type = "text/plain"),
     responses((status = 200, body = ImportBody), (status = 403, body = ErrorBody), (status = 413, body = ErrorBody), (status = 422, body = ErrorBody)))]
 pub async fn import(
     app: web::Data<App>,
@@ -253,6 +253,12 @@ pub async fn import(
     Bytes(lines): Bytes,
 ) -> Result<web::Json<ImportBody>, ApiError> {
     caller.require(Role::Operator)?;
+    if lines.trim_ascii().is_empty() {
+        return Err(ApiError::new(
+            Code::InvalidBody,
+            "the body is empty: send the lines to import, a JSON object each",
+        ));
+    }
     let store = app.store.clone();
     let imported = tokio::task::spawn_blocking(move || import::import_lines(&store, &lines, skip_bad)).await;
     let Report { rankings, demonstrations, duplicates, skipped } = imported.map_err(|_| StoreError::Closed)??;

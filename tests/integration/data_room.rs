@@ -137,6 +137,7 @@ async fn an_import_is_all_or_nothing_and_an_export_can_be_imported() {
     let said = broken.body["error"]["message"].as_str().expect("a sentence");
     assert!(said.contains("nothing was imported") && said.contains("line 3:"), "{said}");
     assert_eq!(room.learned(), (1, 1, 3));
+    assert_eq!(import(&room, "", " \n").await.error(), (400, "invalid_body", None));
     let passed = import(&room, "?skip_bad=true", &format!("{good}\n\n{{\"prompt\": 3}}\n")).await.body;
     assert_eq!((&passed["rankings"], &passed["skipped"][0]["line"]), (&json!(1), &json!(3)));
     assert_eq!(room.learned(), (2, 1, 4));

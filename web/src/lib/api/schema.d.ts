@@ -348,7 +348,7 @@ export interface paths {
         /**
          * Imports rankings and demonstrations: JSONL in any of the shapes that `hone data import` reads, as the body. All lines or none.
          * @description # Errors
-         *     403 below the role `operator`, 413 beyond `limits.import_bytes_max`, 422 with the number of every broken line.
+         *     400 without a line, 403 below the role `operator`, 413 beyond `limits.import_bytes_max`, 422 with the number of every broken line.
          */
         post: operations["import"];
         delete?: never;
@@ -3698,7 +3698,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/x-ndjson": string;
+                "text/plain": string;
             };
         };
         responses: {
