@@ -4,6 +4,7 @@
 pub mod comparison;
 pub mod feedback;
 pub mod personal;
+pub mod preference;
 mod shadow;
 pub mod turn;
 

@@ -2,10 +2,11 @@
 
 use super::error::{ApiError, Code};
 use super::{
-    auth, chat, comparisons, feedback, health, jobs, me, metrics, models, openapi, policies, runs, session, stats, ui,
+    auth, chat, comparisons, feedback, health, jobs, me, metrics, models, openapi, policies, preferences, runs,
+    session, stats, ui,
 };
 use actix_web::http::header::ALLOW;
-use actix_web::middleware::from_fn;
+use actix_web::middleware::{Compress, from_fn};
 use actix_web::web::{self, ServiceConfig, delete, get, post, put};
 use actix_web::{HttpResponse, Resource, ResponseError};
 
@@ -27,7 +28,7 @@ pub fn table(app: &mut ServiceConfig) {
                 .default_service(web::to(not_found)),
         )
         .service(at("/metrics", "GET").route(get().to(metrics::metrics)))
-        .default_service(web::to(ui::serve));
+        .default_service(web::route().to(ui::serve).wrap(Compress::default()));
 }
 
 /// What only people who are signed in reach.
@@ -43,6 +44,7 @@ fn signed_in(v1: &mut ServiceConfig) {
         .service(at("/comparisons/{id}", "GET").route(get().to(comparisons::get)))
         .service(at("/comparisons/{id}/ranking", "POST").route(post().to(comparisons::rank)))
         .service(at("/completions/{id}/rating", "POST").route(post().to(feedback::rate)))
+        .service(at("/preferences", "POST").route(post().to(preferences::create)))
         .service(at("/demonstrations", "POST").route(post().to(feedback::demonstrate)))
         .service(at("/jobs", "GET, POST").route(get().to(jobs::list)).route(post().to(jobs::create)))
         .service(at("/jobs/{id}", "GET").route(get().to(jobs::get)))

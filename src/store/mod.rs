@@ -15,6 +15,7 @@ pub mod imports;
 pub mod jobs;
 pub mod personal;
 pub mod policies;
+pub mod preferences;
 pub mod rankings;
 pub mod ratings;
 pub mod runs;

@@ -14,6 +14,7 @@ mod native;
 mod never_lost;
 mod openapi;
 mod page;
+mod preferences;
 mod stalled;
 mod support;
 mod swaps;
