@@ -170,6 +170,102 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/conversations": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The caller's conversations.
+         * @description # Errors
+         *     401.
+         */
+        get: operations["list"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/conversations/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * One of the caller's conversations.
+         * @description # Errors
+         *     404 when it isn't theirs.
+         */
+        get: operations["get"];
+        /**
+         * Keeps a conversation under an id that the client has chosen (1 to 64 letters, digits, `-` and `_`), or the next revision of it. It is
+         *     on disk when the response is sent.
+         * @description # Errors
+         *     404 when the id is somebody else's or the conversation was deleted, 409 when it was changed elsewhere meanwhile, 422 when the turns
+         *     make no tree.
+         */
+        put: operations["put"];
+        post?: never;
+        /**
+         * Removes a conversation with its logged answers and their thumbs, which are learned from no more. Rankings stay.
+         * @description # Errors
+         *     404 when it isn't the caller's.
+         */
+        delete: operations["delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/conversations/{id}/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * A conversation as a file.
+         * @description # Errors
+         *     404 when it isn't the caller's.
+         */
+        get: operations["export"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/conversations/{id}/title": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Renames a conversation, whatever its revision is; it gets the next one.
+         * @description # Errors
+         *     404 when it isn't the caller's, 422 when the title is empty or too long.
+         */
+        put: operations["rename"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/demonstrations": {
         parameters: {
             query?: never;
@@ -800,6 +896,86 @@ export interface components {
         };
         /** @description A text, or parts of one. */
         ContentIn: string | components["schemas"]["TextPart"][];
+        /** @description A conversation. */
+        ConversationBody: components["schemas"]["ConversationEntry"] & {
+            /** @description Sampling settings. */
+            sampling?: Record<string, unknown> | null;
+            /** @description The last turn of the branch that is shown; null: the newest turn. */
+            shown?: string | null;
+            /** @description Instructions to the model. */
+            system?: string | null;
+            /** @description All turns, each after its parent. Turns with the same parent are siblings. */
+            turns: components["schemas"]["ConversationTurn"][];
+        };
+        /** @description A conversation as lists show it. */
+        ConversationEntry: {
+            /** @description When it began. */
+            created_at: string;
+            /** @description Its id. */
+            id: string;
+            /** @description False: nothing of it is learned from. */
+            record: boolean;
+            /**
+             * Format: int64
+             * @description Goes up with every change; a change names the one that it changes.
+             */
+            revision: number;
+            /** @description What its owner calls it. */
+            title: string;
+            /** @description When it was last changed. */
+            updated_at: string;
+        };
+        /** @description A conversation to be kept. What is left out is emptied: it is the whole of it. */
+        ConversationIn: {
+            /**
+             * @description `false`: nothing of it is learned from, what was said before included. (Send `store: false` with each chat request as well: then
+             *     nothing is kept beside this document.) Default true.
+             */
+            record?: boolean | null;
+            /**
+             * Format: int64
+             * @description The revision that this is a change to; 0 for a new conversation.
+             */
+            revision: number;
+            /** @description Sampling settings as chat requests name them; hone doesn't look at them. */
+            sampling?: Record<string, unknown> | null;
+            /** @description The last turn of the branch that is shown; null: the newest turn. */
+            shown?: string | null;
+            /** @description Instructions to the model. */
+            system?: string | null;
+            /** @description 1 to 200 characters. */
+            title: string;
+            /** @description All turns, each after its parent. */
+            turns?: components["schemas"]["ConversationTurn"][] | null;
+        };
+        /** @description A person's conversations. */
+        ConversationList: {
+            /** @description The last changed first. */
+            conversations: components["schemas"]["ConversationEntry"][];
+            /**
+             * Format: int64
+             * @description How many there are.
+             */
+            total: number;
+        };
+        /** @description One message of a conversation. Turns with the same parent are siblings: other answers, or other wordings of a question. */
+        ConversationTurn: {
+            /** @description The id under which the answer is kept; ratings name it. */
+            completion?: string | null;
+            /** @description What is said. */
+            content: string;
+            /** @description Anything else that the client keeps of it; hone doesn't look at it. */
+            extra?: Record<string, unknown> | null;
+            /** @description Its name, unique within the conversation. */
+            id: string;
+            /** @description The turn that it follows; null: it opens the conversation. */
+            parent?: string | null;
+            /** @description Which policy gave the answer. */
+            policy?: string | null;
+            /** @description Who says it. */
+            role: components["schemas"]["TurnRole"];
+            thumb?: null | components["schemas"]["Thumb"];
+        };
         /** @description A prompt and the answer that a person would want. */
         DemonstrationRequest: {
             /** @description The answer. */
@@ -822,6 +998,8 @@ export interface components {
             comparisons: number;
             /** @description Answers, candidates included. */
             completions: number;
+            /** @description Conversations. */
+            conversations: number;
             /** @description Ideal answers. */
             demonstrations: number;
             /** @description Rankings, those of others on this person's comparisons included. */
@@ -1240,6 +1418,11 @@ export interface components {
          * @enum {string}
          */
         Thumb: "up" | "down";
+        /** @description Another title. */
+        TitleIn: {
+            /** @description 1 to 200 characters. */
+            title: string;
+        };
         /** @description A token and how likely it was. */
         TokenLogProb: {
             bytes: number[];
@@ -1282,6 +1465,11 @@ export interface components {
              */
             shadow_share: number;
         };
+        /**
+         * @description Who says a turn.
+         * @enum {string}
+         */
+        TurnRole: "user" | "assistant";
         /** @description Token counts. */
         Usage: {
             completion_tokens: number;
@@ -1293,6 +1481,8 @@ export interface components {
          * @enum {string}
          */
         UserRole: "user" | "labeler" | "operator" | "admin";
+        /** @enum {string} */
+        ExportFormat: "json" | "markdown";
     };
     responses: never;
     parameters: never;
@@ -1744,6 +1934,391 @@ export interface operations {
             };
             /** @description The body is larger than `limits.body_bytes_max`. */
             413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description More requests than one person may make; `Retry-After` says when to come back. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list: {
+        parameters: {
+            query?: {
+                /** @description Only those with this text in their title or turns, in any case. */
+                q?: string;
+                /** @description At most so many, 1 to 100. Default 20. */
+                limit?: number;
+                /** @description Leave out so many at the beginning. Default 0. */
+                offset?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ConversationList"];
+                };
+            };
+            /** @description A parameter or the body is wrong. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Nobody is signed in. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description More requests than one person may make; `Retry-After` says when to come back. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ConversationBody"];
+                };
+            };
+            /** @description A parameter or the body is wrong. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Nobody is signed in. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description More requests than one person may make; `Retry-After` says when to come back. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    put: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ConversationIn"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ConversationEntry"];
+                };
+            };
+            /** @description A parameter or the body is wrong. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Nobody is signed in. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The body is larger than `limits.body_bytes_max`. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description More requests than one person may make; `Retry-After` says when to come back. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description A parameter or the body is wrong. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Nobody is signed in. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description More requests than one person may make; `Retry-After` says when to come back. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    export: {
+        parameters: {
+            query?: {
+                /** @description Default `json`. */
+                format?: components["schemas"]["ExportFormat"];
+            };
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ConversationBody"];
+                    "text/markdown": string;
+                };
+            };
+            /** @description A parameter or the body is wrong. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Nobody is signed in. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description More requests than one person may make; `Retry-After` says when to come back. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    rename: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["TitleIn"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ConversationEntry"];
+                };
+            };
+            /** @description A parameter or the body is wrong. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Nobody is signed in. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The body is larger than `limits.body_bytes_max`. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -15,6 +15,8 @@ export type Comparison = Schemas['ComparisonBody'];
 export type ComparisonEvent = Schemas['ComparisonEvent'];
 /** What a ranking is answered with: who wrote what. */
 export type Revealed = Schemas['RankingAnswer'];
+/** What was erased of a person, and what had learned from it. */
+export type Erasure = Schemas['Erasure'];
 export type JobKind = Schemas['JobKind'];
 export type JobState = Schemas['JobState'];
 export type PolicyState = Schemas['PolicyState'];
@@ -24,6 +26,11 @@ export type Traffic = Schemas['Traffic'];
 export type Duel = Schemas['Duel'];
 /** An answer that a challenger wrote in the shadow, beside the one that was shown. */
 export type Shadow = With<Schemas['Shadow'], { messages: Message[] }>;
+
+/** A conversation in the list, and one with its turns. */
+export type ConversationEntry = Schemas['ConversationEntry'];
+export type ConversationTurn = Schemas['ConversationTurn'];
+export type Conversation = With<Schemas['ConversationBody'], { turns: ConversationTurn[] }>;
 
 /** One piece of a streamed chat answer: OpenAI's chat.completion.chunk, or the error that ended it. */
 export interface ChatChunk {
