@@ -2,6 +2,7 @@
 //! May use: serving, store. Knows nothing of HTTP: handlers turn requests into these calls, and the results into bodies.
 
 pub mod comparison;
+pub mod conversations;
 pub mod feedback;
 pub mod personal;
 pub mod preference;

@@ -74,6 +74,18 @@ pub fn listed(limit: Option<usize>) -> Result<usize, ApiError> {
     }
 }
 
+/// How many to leave out at the beginning of a list: none, or as many as the query says.
+///
+/// # Errors
+/// 400 beyond what a database counts.
+pub fn skipped(offset: Option<usize>) -> Result<usize, ApiError> {
+    const MAX: usize = 1_000_000_000;
+    match offset.unwrap_or(0) {
+        offset @ ..=MAX => Ok(offset),
+        offset => Err(ApiError::value("offset", format!("`offset` must be 0 to {MAX}, not {offset}"))),
+    }
+}
+
 /// A message as the server shows it.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct MessageOut {

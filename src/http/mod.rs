@@ -5,6 +5,7 @@ pub mod auth;
 pub mod body;
 pub mod chat;
 pub mod comparisons;
+pub mod conversations;
 pub mod error;
 pub mod feedback;
 pub mod health;

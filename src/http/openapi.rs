@@ -1,7 +1,9 @@
 //! `GET /openapi.json`: the machine-readable contract, made from the handlers and their types. The web's types are generated from
 //! its snapshot, `web/openapi.json`, which a test compares.
 
-use super::{chat, comparisons, feedback, health, jobs, me, models, policies, preferences, runs, session, stats};
+use super::{
+    chat, comparisons, conversations, feedback, health, jobs, me, models, policies, preferences, runs, session, stats,
+};
 use actix_web::HttpResponse;
 use utoipa::OpenApi;
 use utoipa::openapi::path::Operation;
@@ -19,6 +21,12 @@ use utoipa::openapi::{Content, OpenApi as Document, PathItem, Ref, ResponseBuild
         comparisons::list,
         comparisons::get,
         comparisons::rank,
+        conversations::list,
+        conversations::get,
+        conversations::put,
+        conversations::rename,
+        conversations::delete,
+        conversations::export,
         feedback::rate,
         feedback::demonstrate,
         preferences::create,

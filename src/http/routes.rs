@@ -2,8 +2,8 @@
 
 use super::error::{ApiError, Code};
 use super::{
-    auth, chat, comparisons, feedback, health, jobs, me, metrics, models, openapi, policies, preferences, runs,
-    session, stats, ui,
+    auth, chat, comparisons, conversations, feedback, health, jobs, me, metrics, models, openapi, policies,
+    preferences, runs, session, stats, ui,
 };
 use actix_web::http::header::ALLOW;
 use actix_web::middleware::{Compress, from_fn};
@@ -43,6 +43,15 @@ fn signed_in(v1: &mut ServiceConfig) {
         )
         .service(at("/comparisons/{id}", "GET").route(get().to(comparisons::get)))
         .service(at("/comparisons/{id}/ranking", "POST").route(post().to(comparisons::rank)))
+        .service(at("/conversations", "GET").route(get().to(conversations::list)))
+        .service(
+            at("/conversations/{id}", "GET, PUT, DELETE")
+                .route(get().to(conversations::get))
+                .route(put().to(conversations::put))
+                .route(delete().to(conversations::delete)),
+        )
+        .service(at("/conversations/{id}/title", "PUT").route(put().to(conversations::rename)))
+        .service(at("/conversations/{id}/export", "GET").route(get().to(conversations::export)))
         .service(at("/completions/{id}/rating", "POST").route(post().to(feedback::rate)))
         .service(at("/preferences", "POST").route(post().to(preferences::create)))
         .service(at("/demonstrations", "POST").route(post().to(feedback::demonstrate)))

@@ -9,10 +9,13 @@ pub mod challenger;
 mod columns;
 pub mod comparisons;
 pub mod completions;
+pub mod conversations;
 pub mod credentials;
 pub mod demonstrations;
 pub mod imports;
 pub mod jobs;
+#[cfg(test)]
+mod migration_tests;
 pub mod personal;
 pub mod policies;
 pub mod preferences;
@@ -260,11 +263,7 @@ fn migrated(data_dir: &Path, path: &Path) -> Result<Connection, StoreError> {
     let turn = std::fs::File::create(data_dir.join("migrate.lock")).map_err(taking_turns)?;
     turn.lock().map_err(taking_turns)?;
     let mut connection = connect(path, false)?;
-    let steps = [
-        M::up(include_str!("../../migrations/0001_init.sql")),
-        M::up(include_str!("../../migrations/0002_challenger.sql")),
-    ];
-    Migrations::new(steps.to_vec()).to_latest(&mut connection).map_err(|e| {
+    migrations().to_latest(&mut connection).map_err(|e| {
         let cause = match e {
             rusqlite_migration::Error::RusqliteError { err, .. } => err.to_string(),
             other => other.to_string(),
@@ -272,6 +271,16 @@ fn migrated(data_dir: &Path, path: &Path) -> Result<Connection, StoreError> {
         StoreError::Migration(format!("can't bring the database up to date (was it written by a newer hone?): {cause}"))
     })?;
     Ok(connection)
+}
+
+/// The schema, step by step. Append-only: what has been released stays as it is.
+fn migrations() -> Migrations<'static> {
+    let steps = [
+        M::up(include_str!("../../migrations/0001_init.sql")),
+        M::up(include_str!("../../migrations/0002_challenger.sql")),
+        M::up(include_str!("../../migrations/0003_conversations.sql")),
+    ];
+    Migrations::new(steps.to_vec())
 }
 
 /// Now, as stored: RFC 3339, UTC, microseconds.

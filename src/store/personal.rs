@@ -16,6 +16,9 @@ pub fn export(c: &Connection, user: &UserId) -> Result<Value, StoreError> {
     let sql = "select json_object(
       'exported_at', ?2,
       'user', (select json_object('id', id, 'name', name, 'role', role, 'created_at', created_at) from users where id = ?1),
+      'conversations', (select json_group_array(json_object('id', id, 'title', title, 'record', json(iif(recorded, 'true', 'false')),
+         'document', json(document_json), 'created_at', created_at, 'updated_at', updated_at) order by created_at)
+         from conversations where user_id = ?1 and deleted_at is null),
       'completions', (select json_group_array(json_object('id', id, 'comparison', comparison_id, 'shadow_of', shadow_of,
          -- Blind until it is ranked.
          'policy', case when comparison_id is null or comparison_id in (select comparison_id from rankings) then policy_id end,
@@ -58,6 +61,8 @@ pub struct Erased {
     pub ratings: usize,
     /// Ideal answers.
     pub demonstrations: usize,
+    /// Conversations.
+    pub conversations: usize,
 }
 
 /// Removes all of it. The account and its keys stay.
@@ -77,7 +82,7 @@ pub fn erase(tx: &Connection, user: &UserId) -> Result<Erased, StoreError> {
         completions: delete("delete from completions where user_id = ?1")?,
         comparisons: delete("delete from comparisons where user_id = ?1")?,
         demonstrations: delete("delete from demonstrations where user_id = ?1")?,
+        conversations: delete("delete from conversations where user_id = ?1")?,
     };
-    delete("delete from conversations where user_id = ?1")?;
     Ok(erased)
 }

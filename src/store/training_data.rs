@@ -1,5 +1,6 @@
 //! What a snapshot reads: every ranking, demonstration and prompt that may be trained on, each with where it came from.
-//! Left out: answers that nobody could rank, comparisons without a ranking, and chats that their owner deleted.
+//! Left out: answers that nobody could rank, comparisons without a ranking, and chats that their owner
+//! deleted or doesn't want to be learned from.
 
 use super::StoreError;
 use super::columns::{json, json_or_null};
@@ -88,7 +89,7 @@ pub fn prompts(c: &Connection) -> Result<Vec<Stored<Vec<Message>>>, StoreError> 
                  union all
                  select a.user_id, 'live', a.messages_json, a.created_at, a.id
                  from completions a left join conversations v on v.id = a.conversation_id
-                 where a.comparison_id is null and a.shadow_of is null and v.deleted_at is null
+                 where a.comparison_id is null and a.shadow_of is null and v.deleted_at is null and coalesce(v.recorded, 1)
                ) p join users u on u.id = p.user_id order by p.created_at, p.id";
     let mut rows = c.prepare(sql)?;
     let rows = rows.query_map([], |row| Ok(Stored { origin: origin(row)?, item: json(row, 4)? }))?;

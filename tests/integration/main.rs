@@ -5,6 +5,7 @@ mod bad_input;
 mod binary;
 mod challenger;
 mod chat;
+mod conversations;
 mod durability;
 mod engine_death;
 mod feedback;

@@ -1034,6 +1034,11 @@ export interface components {
             /** @description OpenAI's class of error. */
             type: string;
         };
+        /**
+         * @description The shape of an export.
+         * @enum {string}
+         */
+        ExportFormat: "json" | "markdown";
         /** @description A job. */
         Job: {
             /** @description Somebody asked for it to stop. */
@@ -1481,8 +1486,6 @@ export interface components {
          * @enum {string}
          */
         UserRole: "user" | "labeler" | "operator" | "admin";
-        /** @enum {string} */
-        ExportFormat: "json" | "markdown";
     };
     responses: never;
     parameters: never;
