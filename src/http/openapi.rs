@@ -54,7 +54,7 @@ use utoipa::openapi::{Content, OpenApi as Document, PathItem, Ref, ResponseBuild
         super::metrics::metrics,
         health::readyz,
     ),
-    components(schemas(comparisons::ComparisonEvent))
+    components(schemas(comparisons::ComparisonEvent, conversations::ExportFormat))
 )]
 struct Contract;
 
