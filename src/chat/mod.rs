@@ -5,7 +5,6 @@ pub mod comparison;
 pub mod conversations;
 pub mod feedback;
 pub mod personal;
-pub mod preference;
 mod shadow;
 pub mod turn;
 

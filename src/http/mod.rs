@@ -17,7 +17,6 @@ pub mod metrics;
 pub mod models;
 pub mod openapi;
 pub mod policies;
-pub mod preferences;
 pub mod presence;
 pub mod routes;
 pub mod runs;

@@ -1,9 +1,7 @@
 //! `GET /openapi.json`: the machine-readable contract, made from the handlers and their types. The web's types are generated from
 //! its snapshot, `web/openapi.json`, which a test compares.
 
-use super::{
-    chat, comparisons, conversations, feedback, health, jobs, me, models, policies, preferences, runs, session, stats,
-};
+use super::{chat, comparisons, conversations, feedback, health, jobs, me, models, policies, runs, session, stats};
 use actix_web::HttpResponse;
 use utoipa::OpenApi;
 use utoipa::openapi::path::Operation;
@@ -29,7 +27,6 @@ use utoipa::openapi::{Content, OpenApi as Document, PathItem, Ref, ResponseBuild
         conversations::export,
         feedback::rate,
         feedback::demonstrate,
-        preferences::create,
         session::sign_in,
         session::current,
         session::sign_out,

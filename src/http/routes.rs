@@ -2,8 +2,8 @@
 
 use super::error::{ApiError, Code};
 use super::{
-    auth, chat, comparisons, conversations, feedback, health, jobs, me, metrics, models, openapi, policies,
-    preferences, runs, session, stats, ui,
+    auth, chat, comparisons, conversations, feedback, health, jobs, me, metrics, models, openapi, policies, runs,
+    session, stats, ui,
 };
 use actix_web::http::header::ALLOW;
 use actix_web::middleware::{Compress, from_fn};
@@ -53,7 +53,6 @@ fn signed_in(v1: &mut ServiceConfig) {
         .service(at("/conversations/{id}/title", "PUT").route(put().to(conversations::rename)))
         .service(at("/conversations/{id}/export", "GET").route(get().to(conversations::export)))
         .service(at("/completions/{id}/rating", "POST").route(post().to(feedback::rate)))
-        .service(at("/preferences", "POST").route(post().to(preferences::create)))
         .service(at("/demonstrations", "POST").route(post().to(feedback::demonstrate)))
         .service(at("/jobs", "GET, POST").route(get().to(jobs::list)).route(post().to(jobs::create)))
         .service(at("/jobs/{id}", "GET").route(get().to(jobs::get)))

@@ -18,7 +18,6 @@ pub mod jobs;
 mod migration_tests;
 pub mod personal;
 pub mod policies;
-pub mod preferences;
 pub mod rankings;
 pub mod ratings;
 pub mod runs;

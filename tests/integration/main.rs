@@ -15,7 +15,6 @@ mod native;
 mod never_lost;
 mod openapi;
 mod page;
-mod preferences;
 mod stalled;
 mod support;
 mod swaps;
