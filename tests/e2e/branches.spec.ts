@@ -10,15 +10,13 @@ test('answering again shows both answers, and one key is a comparison', async ({
   const both = page.getByRole('region', { name: 'Which answer is better?' });
   await expect(both.getByRole('article')).toHaveCount(2);
   await expect(both.getByRole('article', { name: 'Second answer' })).toHaveAttribute('aria-busy', 'false');
-  const kept = page.waitForResponse((r) => r.url().endsWith('/v1/preferences'));
+  const kept = page.waitForResponse((r) => r.url().endsWith('/ranking') && r.request().method() === 'POST');
   await page.keyboard.press('1');
   const answer = await kept;
-  expect(answer.status()).toBe(201);
-  const sent = answer.request().postDataJSON() as { completions: string[]; preferred: string };
-  expect(sent.preferred).toBe(sent.completions[0]);
-  const { comparison_id } = (await answer.json()) as { comparison_id: string };
-  const stored = await (await page.request.get(`/v1/comparisons/${comparison_id}`)).json();
-  expect(stored.ranking.ranking).toEqual([[stored.candidates[0].id], [stored.candidates[1].id]]);
+  expect(answer.status()).toBe(200);
+  const stored = (await answer.json()) as { candidates: unknown[]; ranking: { ranking: string[][] } };
+  expect(stored.candidates).toHaveLength(2);
+  expect(stored.ranking.ranking.map((tier) => tier.length)).toEqual([1, 1]);
   // The better one is shown, and the other is a step away.
   await expect(both).toHaveCount(0);
   await expect(page.getByLabel('Version 1 of 2')).toBeVisible();
@@ -36,9 +34,9 @@ test('a question about two answers can be skipped, tied, or left by going on', a
   await both.getByRole('button', { name: 'Skip' }).click();
   await expect(both).toHaveCount(0);
   await page.getByRole('button', { name: 'Answer again' }).click();
-  const tie = page.waitForRequest((r) => r.url().endsWith('/v1/preferences'));
+  const tie = page.waitForRequest((r) => r.url().endsWith('/ranking'));
   await both.getByRole('button', { name: /Equally good/ }).click();
-  expect((await tie).postDataJSON()).toMatchObject({ preferred: null });
+  expect(((await tie).postDataJSON() as { ranking: string[][] }).ranking.map((tier) => tier.length)).toEqual([2]);
   await page.getByRole('button', { name: 'Answer again' }).click();
   await expect(both.getByRole('article', { name: 'Second answer' })).toHaveAttribute('aria-busy', 'false');
   await say(page, 'Second question');

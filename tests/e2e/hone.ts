@@ -5,6 +5,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { promisify } from 'node:util';
+import { front } from './pages';
 
 const binary = process.env['HONE_BIN'] ?? resolve(__dirname, '../../target/release/hone');
 const tinyBase = join(dirname(binary), 'examples/tiny_base');
@@ -98,7 +99,9 @@ export const test = base.extend<{ person: (role: string) => Promise<string>; cle
     async ({ engine }, use) => {
       const data = await mkdtemp(join(tmpdir(), 'hone-e2e-'));
       const { hone, server } = await start(data, engine);
-      await use(hone);
+      const pages = process.env['HONE_DIST'] ? await front(hone.url) : null;
+      await use(pages ? { ...hone, url: pages.url, signInUrl: hone.signInUrl.replace(hone.url, pages.url) } : hone);
+      pages?.close();
       const ended = new Promise((done) => server.once('exit', done));
       server.removeAllListeners('exit');
       server.once('exit', () => undefined);

@@ -72,9 +72,9 @@ test('a cycle is watched live, promotes its policy, and is rolled back', async (
 async function differ(page: Page): Promise<void> {
   await page.getByRole('button', { name: 'Compare two on a prompt' }).click();
   const dialog = page.getByRole('dialog');
-  await dialog.getByLabel('Prompt').fill('question 3');
+  await dialog.getByLabel(/^Prompt/).fill('question 3');
   await dialog.getByRole('button', { name: 'Ask both' }).click();
-  await expect(dialog.getByText(/word for word|marked/)).toBeVisible();
+  await expect(dialog.getByText(/Words that the other side lacks/)).toBeVisible();
   await expect(dialog.getByLabel(/answer$/)).toHaveCount(2);
   await dialog.getByRole('button', { name: 'Close' }).click();
 }

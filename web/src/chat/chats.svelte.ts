@@ -1,5 +1,6 @@
 // The conversations of the person who is signed in, and what can be done with them.
-import { call, explain } from '../lib/api/client';
+import { ApiError, call, explain } from '../lib/api/client';
+import type { Comparison } from '../lib/api/types';
 import { newId } from '../lib/browser';
 import { stream } from './answer';
 import { Saver } from './saver.svelte';
@@ -190,8 +191,18 @@ class Chats {
 
   /** Keeps which of two answers is better (null: equally good), as a comparison to learn from, and shows the better one. */
   async prefer(chat: Chat, first: Turn, second: Turn, better: Turn | null): Promise<void> {
-    const completions = [first.completion, second.completion];
-    await call('/v1/preferences', { method: 'POST', body: { completions, preferred: better?.completion ?? null } });
+    const pair = await call<Comparison>('/v1/comparisons/pair', { method: 'POST', body: { a: first.completion, b: second.completion } });
+    const [one, other] = pair.candidates.map((c) => c.id);
+    // The server shuffles them; the text tells which is which. Where both say the same, either may be the better one.
+    const best = better && pair.candidates.find((c) => c.content.trim() === better.content.trim());
+    if (!one || !other || (better && !best)) throw new Error('the server kept other answers than these; reload the page');
+    const ranking = best ? [[best.id], [best.id === one ? other : one]] : [[one, other]];
+    try {
+      if (!pair.ranking) await call(`/v1/comparisons/${pair.id}/ranking`, { method: 'POST', body: { ranking } });
+    } catch (error) {
+      // It has arrived before, and only the reply was lost.
+      if (!(error instanceof ApiError && error.status === 409)) throw error;
+    }
     if (better) chat.leaf = newestLeaf(chat.turns, better.id);
     this.settle(chat, second);
   }

@@ -1,5 +1,6 @@
 // The keyboard: pages say which keys they understand while they are shown, one listener hears them, and the sheet on `?`
 // lists them. A key never acts while the person types or answers a dialog, unless it is held with Ctrl or is Escape.
+import { untrack } from 'svelte';
 import { typing } from './browser';
 
 /** Something a key does. */
@@ -36,7 +37,8 @@ class Keys {
   /** Adds a part's shortcuts; call what is returned when the part goes. Made for `$effect(() => keys.add(...))`. */
   add(name: string, shortcuts: readonly Shortcut[]): () => void {
     const sheet = { name, shortcuts };
-    this.sheets = [sheet, ...this.sheets];
+    // An effect that adds its keys must not run again because others add theirs.
+    this.sheets = [sheet, ...untrack(() => this.sheets)];
     return () => (this.sheets = this.sheets.filter((s) => s !== sheet));
   }
 

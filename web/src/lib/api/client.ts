@@ -55,11 +55,13 @@ export interface Options {
   signal?: AbortSignal | undefined;
   /** Goes on although the page closes. */
   keepalive?: boolean;
+  /** The body's type where it isn't JSON; `body` is a text then. */
+  type?: string;
 }
 
-async function request(path: string, { method = 'GET', body, signal, keepalive = false }: Options, accept: string): Promise<Response> {
+async function request(path: string, { method = 'GET', body, signal, keepalive = false, type }: Options, accept: string): Promise<Response> {
   const headers: Record<string, string> = { accept };
-  if (body !== undefined) headers['content-type'] = 'application/json';
+  if (body !== undefined) headers['content-type'] = type ?? 'application/json';
   let response: Response;
   try {
     response = await fetch(path, {
@@ -67,7 +69,7 @@ async function request(path: string, { method = 'GET', body, signal, keepalive =
       headers,
       credentials: 'same-origin',
       keepalive,
-      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+      ...(body === undefined ? {} : { body: type === undefined ? JSON.stringify(body) : String(body) }),
       ...(signal ? { signal } : {}),
     });
   } catch (error) {
@@ -87,6 +89,11 @@ export async function call<T>(path: string, options: Options = {}): Promise<T> {
   const response = await request(path, options, 'application/json');
   if (response.status === 204) return undefined as T;
   return (await response.json()) as T;
+}
+
+/** Sends a text that isn't JSON. */
+export function send(path: string, text: string, type: string): Promise<Response> {
+  return request(path, { method: 'POST', body: text, type }, 'application/json');
 }
 
 /** A request whose answer is a stream of events, with the answer's headers. */

@@ -59,6 +59,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/audit": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The audit log.
+         * @description # Errors
+         *     403 below the role `operator`.
+         */
+        get: operations["audit_log"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/chat/completions": {
         parameters: {
             query?: never;
@@ -107,6 +128,28 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/comparisons/pair": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Makes a comparison of two answers that the caller had in a chat: "which is better", ranked like any other. Asking again gives the same.
+         * @description # Errors
+         *     404 when one isn't the caller's or wasn't kept (`store: false`), 409 when they are to different prompts or of a chat that isn't
+         *     recorded.
+         */
+        post: operations["pair"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/comparisons/{id}": {
         parameters: {
             query?: never;
@@ -143,7 +186,13 @@ export interface paths {
          *     404 when it isn't the caller's, 409 when it is ranked already, 422 when a candidate is missing, repeated or unknown.
          */
         post: operations["rank"];
-        delete?: never;
+        /**
+         * Takes a ranking back within `labeling.undo_minutes`, with the ideal answer that came with it: both are gone from training, and the
+         *     comparison is blind again.
+         * @description # Errors
+         *     404 when it isn't the caller's, 409 when they haven't ranked it or it is too late.
+         */
+        delete: operations["unrank"];
         options?: never;
         head?: never;
         patch?: never;
@@ -266,6 +315,48 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/data/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * All rankings and demonstrations that are learned from, as JSONL.
+         * @description # Errors
+         *     403 below the role `operator`.
+         */
+        get: operations["export"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/data/import": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Imports rankings and demonstrations: JSONL in any of the shapes that `hone data import` reads, as the body. All lines or none.
+         * @description # Errors
+         *     403 below the role `operator`, 413 beyond `limits.import_bytes_max`, 422 with the number of every broken line.
+         */
+        post: operations["import"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/demonstrations": {
         parameters: {
             query?: never;
@@ -281,6 +372,49 @@ export interface paths {
          *     400 or 422 when the messages or the answer are empty, 403 below the role `labeler`.
          */
         post: operations["demonstrate"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/exclusions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Leaves items out of training and of the labeling queue from now on: no new snapshot holds them while they are excluded. What has been
+         *     trained stays as it is.
+         * @description # Errors
+         *     403 below the role `operator`, 404 for an unknown id (then nothing is excluded), 422 without a reason.
+         */
+        post: operations["exclude"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/exclusions/restore": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Lets excluded items be learned from again.
+         * @description # Errors
+         *     403 below the role `operator`, 422 without a reason.
+         */
+        post: operations["restore"];
         delete?: never;
         options?: never;
         head?: never;
@@ -370,6 +504,226 @@ export interface paths {
         get: operations["events"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/labeling/gold": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The gold questions.
+         * @description # Errors
+         *     403 below the role `operator`.
+         */
+        get: operations["gold"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/labeling/gold/{comparison}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Makes a comparison a gold question: labelers get it among the others and are measured by it. What it was ranked before stays.
+         * @description # Errors
+         *     403 below the role `operator`, 404, 409 when it has no ranking and none is sent, 422 when a candidate is missing, repeated or unknown.
+         */
+        put: operations["set_gold"];
+        post?: never;
+        /**
+         * Makes a gold question an ordinary comparison again. What labelers said of it stays, and measures nobody any more.
+         * @description # Errors
+         *     403 below the role `operator`, 404 when it isn't one.
+         */
+        delete: operations["unset_gold"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/labeling/guidelines": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The text beside the tasks.
+         * @description # Errors
+         *     403 below the role `labeler`.
+         */
+        get: operations["guidelines"];
+        /**
+         * Writes the text beside the tasks.
+         * @description # Errors
+         *     403 below the role `operator`, 422 when it is too long.
+         */
+        put: operations["write_guidelines"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/labeling/next": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The caller's task: the one they hold, or the next one. Asking again gives the same one until it is answered or skipped.
+         * @description # Errors
+         *     403 below the role `labeler`, 503 when answers to rank can't be made now.
+         */
+        get: operations["next"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/labeling/progress": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The caller's progress, pace and agreement.
+         * @description # Errors
+         *     403 below the role `labeler`.
+         */
+        get: operations["progress"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/labeling/prompts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Puts a labeler's own prompt into the queue, before the logged ones.
+         * @description # Errors
+         *     400 when it can't be answered, 403 below the role `labeler`.
+         */
+        post: operations["add_prompt"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/labeling/undo": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Takes back what the caller has done last, within `labeling.undo_minutes`: it is gone from training, and the task is theirs again.
+         * @description # Errors
+         *     403, 409 when there is nothing that may be taken back.
+         */
+        post: operations["undo"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/labeling/{task}/ideal": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Ends a demonstration task. It is on disk when the response is sent.
+         * @description # Errors
+         *     403, 404 when the task isn't the caller's, 409 when it has ended, 422 when the answer is empty.
+         */
+        post: operations["demonstrate"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/labeling/{task}/ranking": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Ends a ranking task. It is on disk when the response is sent. Nothing is revealed: the same answers may come back.
+         * @description # Errors
+         *     403, 404 when the task isn't the caller's, 409 when it has ended, 422 when a candidate is missing, repeated or unknown.
+         */
+        post: operations["rank"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/labeling/{task}/skip": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Passes a task over: this person doesn't get it again, and three such people take it out of the queue.
+         * @description # Errors
+         *     403, 404 when the task isn't the caller's, 409 when it has ended, 422 without a reason.
+         */
+        post: operations["skip"];
         delete?: never;
         options?: never;
         head?: never;
@@ -508,6 +862,28 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/policies/diff": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Has two policies answer the same prompts. They are loaded beside the live one for it; nothing is kept.
+         * @description # Errors
+         *     403 below the role `operator`, 404, 409 where memory holds one policy (`serving.swap = "drain"`) or there is no prompt, 503 when the
+         *     queue is full.
+         */
+        post: operations["diff"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/policies/rollback": {
         parameters: {
             query?: never;
@@ -592,6 +968,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/prompts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What may be learned from: chats, comparisons, imports and demonstrations.
+         * @description # Errors
+         *     403 below the role `operator`.
+         */
+        get: operations["list"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/runs/{id}/report": {
         parameters: {
             query?: never;
@@ -652,7 +1049,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Counts of people, answers and feedback.
+         * Counts of people, answers and feedback; agreement; labelers; rankings by day.
          * @description # Errors
          *     403 below the role `operator`.
          */
@@ -665,10 +1062,208 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/users": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Everybody, with what they have given and how far they can be relied on.
+         * @description # Errors
+         *     403 below the role `admin`.
+         */
+        get: operations["list"];
+        put?: never;
+        /**
+         * Adds a person.
+         * @description # Errors
+         *     403 below the role `admin`, 409 when the name is taken or no name.
+         */
+        post: operations["add"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/users/{id}/keys": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The keys and sessions of a person that work.
+         * @description # Errors
+         *     403 below the role `admin`, 404.
+         */
+        get: operations["keys"];
+        put?: never;
+        /**
+         * Makes a person another API key.
+         * @description # Errors
+         *     403 below the role `admin`, 404, 409 when they are shut out.
+         */
+        post: operations["make_key"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/users/{id}/keys/{key}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Ends a key or a session.
+         * @description # Errors
+         *     403 below the role `admin`, 404 when it isn't theirs or has ended.
+         */
+        delete: operations["revoke_key"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/users/{id}/link": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Makes a person a sign-in link for a browser.
+         * @description # Errors
+         *     403 below the role `admin`, 404, 409 when they are shut out.
+         */
+        post: operations["link"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/users/{id}/restore": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Lets a person in again who was shut out. Their old keys stay dead: make them a new one.
+         * @description # Errors
+         *     403 below the role `admin`, 404.
+         */
+        post: operations["restore"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/users/{id}/revoke": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Shuts a person out: their keys and sessions stop at once. Their feedback stays; exclude them to leave it out of training.
+         * @description # Errors
+         *     403 below the role `admin`, 404, 409 when they are the last admin.
+         */
+        post: operations["revoke"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/users/{id}/role": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Gives a person another role, from their next request on.
+         * @description # Errors
+         *     403 below the role `admin`, 404, 409 when they are the last admin.
+         */
+        put: operations["set_role"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /** @description Pairs of answers of which two rankings say something, and of how many of them they say the same. */
+        Agreement: {
+            /**
+             * Format: int64
+             * @description Pairs of which both say the same.
+             */
+            agreed: number;
+            /**
+             * Format: int64
+             * @description Pairs.
+             */
+            pairs: number;
+        };
+        /** @description How far people agree. */
+        AgreementReport: {
+            /**
+             * Format: int64
+             * @description Of those, on which both say the same.
+             */
+            agreed: number;
+            /**
+             * Format: double
+             * @description Krippendorff's alpha, ordinal on worse < as good < better: 1 full agreement, 0 chance. Null where it says nothing.
+             */
+            alpha?: number | null;
+            /**
+             * Format: int64
+             * @description Comparisons that two or more people have ranked.
+             */
+            comparisons: number;
+            /**
+             * Format: int64
+             * @description Pairs of answers, for each two people who ranked them.
+             */
+            pairs: number;
+            /**
+             * Format: double
+             * @description `agreed` of `pairs`; null without pairs.
+             */
+            share?: number | null;
+        };
         /** @description What the model said. */
         AssistantMessage: {
             content: string;
@@ -676,6 +1271,28 @@ export interface components {
             refusal?: string | null;
             /** @description Always `assistant`. */
             role: string;
+        };
+        /** @description Who did what. */
+        AuditEntry: {
+            action: string;
+            /** @description A person's name or id, `schedule`, or `command line`. */
+            actor: string;
+            at: string;
+            detail: Record<string, unknown>;
+            /** Format: int64 */
+            id: number;
+            /** @description What it was done to. */
+            object: string;
+        };
+        /** @description Entries of the audit log. */
+        AuditList: {
+            /** @description Newest first. */
+            entries: components["schemas"]["AuditEntry"][];
+            /**
+             * Format: int64
+             * @description How many there are.
+             */
+            total: number;
         };
         /** @description One answer of a comparison. */
         CandidateBody: {
@@ -719,6 +1336,10 @@ export interface components {
              * @description 0 to 1, default 0: the share of the champion's answers to which it writes its own, shown to nobody.
              */
             shadow_share?: number | null;
+        };
+        /** @description How many items changed. */
+        Changed: {
+            changed: number;
         };
         /** @description A whole answer. */
         ChatCompletion: {
@@ -976,12 +1597,115 @@ export interface components {
             role: components["schemas"]["TurnRole"];
             thumb?: null | components["schemas"]["Thumb"];
         };
+        /** @description A secret that works, without the secret. */
+        Credential: {
+            /** @description When it was made. */
+            created_at: string;
+            /** @description When it ends by itself. */
+            expires_at?: string | null;
+            /** @description What it is called: the first sixteen digits of its hash. */
+            id: string;
+            /** @description `api_key`, `session` or `sign_in` (a link that wasn't used yet). */
+            kind: string;
+        };
+        /**
+         * @description The shape of the lines.
+         * @enum {string}
+         */
+        DataFormat: "hone" | "trl";
+        /** @description A piece of feedback. */
+        DataItem: {
+            /** @description The answer, where there is one; comparisons have several. */
+            answer?: string | null;
+            /**
+             * Format: int64
+             * @description How many answers there are.
+             */
+            answers: number;
+            /** @description When it came. */
+            created_at: string;
+            excluded?: null | components["schemas"]["Exclusion"];
+            /** @description The id of the logged answer, the comparison or the demonstration. */
+            id: string;
+            labeler?: null | components["schemas"]["Who"];
+            /** @description The prompt. */
+            messages: Record<string, unknown>[];
+            /** @description Whether they are ranked. */
+            ranked: boolean;
+            /** @description Who sent the prompt. */
+            sender: components["schemas"]["Who"];
+            /** @description How it came. */
+            source: components["schemas"]["DataSource"];
+        };
+        /**
+         * @description What is written.
+         * @enum {string}
+         */
+        DataKind: "all" | "rankings" | "demonstrations";
+        /**
+         * @description How a piece of feedback came.
+         * @enum {string}
+         */
+        DataSource: "chat" | "comparison" | "queue" | "import" | "demonstration";
+        /** @description Rankings of one day that came one way. */
+        Day: {
+            /** @description The day, UTC: "2026-01-31". */
+            day: string;
+            /**
+             * Format: int64
+             * @description How many.
+             */
+            rankings: number;
+            /** @description `chat` (people's own comparisons), `queue` (labelers) or `import`. */
+            source: string;
+        };
         /** @description A prompt and the answer that a person would want. */
         DemonstrationRequest: {
             /** @description The answer. */
             ideal: string;
             /** @description The prompt; the last message is the person's. */
             messages: components["schemas"]["MessageIn"][];
+        };
+        /** @description Two answers to a prompt. */
+        DiffAnswers: {
+            /** @description The one policy's answer. */
+            a: string;
+            /** @description The other's. */
+            b: string;
+            /** @description The prompt. */
+            messages: components["schemas"]["MessageOut"][];
+            /** @description Whether they are the same, to the letter. */
+            same: boolean;
+        };
+        /** @description What two policies answer. */
+        DiffBody: {
+            /** @description The one policy. */
+            a: string;
+            /** @description Prompt by prompt. */
+            answers: components["schemas"]["DiffAnswers"][];
+            /** @description The other. */
+            b: string;
+        };
+        /** @description What to compare. */
+        DiffRequest: {
+            /** @description A policy's id. */
+            a: string;
+            /** @description Another one's, on the same base model. */
+            b: string;
+            /** @description Most tokens of an answer. Default 256. */
+            max_tokens?: number | null;
+            /** @description Up to eight prompts, each a list of messages; left out: the newest three that people sent. */
+            prompts?: components["schemas"]["MessageIn"][][] | null;
+            /**
+             * Format: int64
+             * @description Both policies draw with it. Default 1.
+             */
+            seed?: number | null;
+            /**
+             * Format: double
+             * @description 0 (always the likeliest token) to 2. Default 0: what differs then differs because of the policies.
+             */
+            temperature?: number | null;
         };
         /** @description How two policies fare in comparisons that people ranked: of all pairs of one answer each. */
         Duel: {
@@ -1000,8 +1724,12 @@ export interface components {
             completions: number;
             /** @description Conversations. */
             conversations: number;
-            /** @description Ideal answers. */
+            /** @description Ideal answers, those that others wrote for this person's prompts included. */
             demonstrations: number;
+            /** @description Further opinions in the labeling queue, those of others on this person's prompts included. */
+            judgements: number;
+            /** @description Prompts written for the queue. */
+            prompts: number;
             /** @description Rankings, those of others on this person's comparisons included. */
             rankings: number;
             /** @description Thumbs. */
@@ -1034,11 +1762,127 @@ export interface components {
             /** @description OpenAI's class of error. */
             type: string;
         };
+        /** @description Why something isn't learned from. */
+        Exclusion: {
+            /** @description When. */
+            at: string;
+            /** @description Who did it. */
+            by: string;
+            /** @description What is excluded: the item itself, or a person with all that is theirs. */
+            item: string;
+            /** @description Why. */
+            reason: string;
+        };
+        /** @description What to leave out of training, or to let back in. */
+        ExclusionIn: {
+            /** @description Ids of logged answers, comparisons, demonstrations, or people: then all that they sent, ranked or wrote. */
+            ids: string[];
+            /** @description 1 to 2000 characters. */
+            reason: string;
+        };
         /**
          * @description The shape of an export.
          * @enum {string}
          */
         ExportFormat: "json" | "markdown";
+        /** @description How much feedback there is. */
+        FeedbackCounts: {
+            /**
+             * Format: int64
+             * @description Comparisons made.
+             */
+            comparisons: number;
+            /**
+             * Format: int64
+             * @description Logged answers that were shown, candidates included.
+             */
+            completions: number;
+            /**
+             * Format: int64
+             * @description Ideal answers.
+             */
+            demonstrations: number;
+            /**
+             * Format: int64
+             * @description Of those, found not rankable.
+             */
+            not_rankable: number;
+            /**
+             * Format: int64
+             * @description Comparisons that somebody ranked (or found not rankable).
+             */
+            rankings: number;
+            /**
+             * Format: int64
+             * @description Thumbs down.
+             */
+            thumbs_down: number;
+            /**
+             * Format: int64
+             * @description Thumbs up.
+             */
+            thumbs_up: number;
+            /**
+             * Format: int64
+             * @description People who may sign in.
+             */
+            users: number;
+        };
+        /** @description A gold question. */
+        GoldBody: {
+            /** @description When. */
+            at: string;
+            /** @description Who said so. */
+            by: string;
+            /** @description The comparison. */
+            comparison: string;
+            /** @description The prompt. */
+            messages: components["schemas"]["MessageOut"][];
+            /** @description How it is to be ranked: tiers of candidate ids, best first. */
+            ranking: string[][];
+        };
+        /** @description What is expected of a gold question. */
+        GoldIn: {
+            /** @description Tiers of candidate ids, best first, every candidate once; left out: the ranking that the comparison has. */
+            ranking?: string[][] | null;
+        };
+        /** @description All gold questions. */
+        GoldList: {
+            /** @description Newest first. */
+            gold: components["schemas"]["GoldBody"][];
+        };
+        /** @description The guidelines and where they are from. */
+        Guidelines: {
+            /** @description When. */
+            at?: string | null;
+            /** @description Who wrote it, where an operator did. */
+            by?: string | null;
+            /** @description `operator`, `file` (labeling.guidelines) or `default`. */
+            source: string;
+            /** @description Markdown. */
+            text: string;
+        };
+        /** @description Another text. */
+        GuidelinesIn: {
+            /** @description Markdown; empty: back to the configured file's, or hone's own. */
+            text: string;
+        };
+        /** @description An ideal answer. */
+        IdealIn: {
+            /** @description The answer. */
+            ideal: string;
+        };
+        /** @description What an import did. */
+        ImportBody: {
+            /** @description New demonstrations. */
+            demonstrations: number;
+            /** @description Lines that were there already, word for word. */
+            duplicates: number;
+            /** @description New rankings. */
+            rankings: number;
+            /** @description Lines that were passed over. */
+            skipped: components["schemas"]["SkippedLine"][];
+        };
         /** @description A job. */
         Job: {
             /** @description Somebody asked for it to stop. */
@@ -1109,6 +1953,42 @@ export interface components {
         Kept: {
             id: string;
         };
+        /** @description A person's keys and sessions. */
+        KeyList: {
+            /** @description Those that work, the newest first. The secrets themselves are shown only when they are made. */
+            keys: components["schemas"]["Credential"][];
+        };
+        /** @description A fresh key. */
+        KeyMade: {
+            /** @description What it is called in lists. */
+            id: string;
+            /** @description The key. It is shown this once. */
+            key: string;
+        };
+        /** @description What is known of one labeler. */
+        LabelerReport: {
+            /**
+             * Format: int64
+             * @description Ideal answers.
+             */
+            demonstrations: number;
+            /** @description With the expected rankings of gold questions. */
+            gold: components["schemas"]["Agreement"];
+            /** @description Their id. */
+            id: string;
+            /** @description Their name. */
+            name: string;
+            /** @description With others on the same items. */
+            others: components["schemas"]["Agreement"];
+            /**
+             * Format: int64
+             * @description Rankings that are learned from.
+             */
+            rankings: number;
+            /** @description With themselves, on items that came back. */
+            repeats: components["schemas"]["Agreement"];
+            trust?: null | components["schemas"]["Trust"];
+        };
         /** @description Log-probabilities of an answer's tokens. */
         LogProbs: {
             content: components["schemas"]["TokenLogProb"][];
@@ -1162,11 +2042,82 @@ export interface components {
             /** @description The schema. Default: any object. */
             schema?: Record<string, unknown> | null;
         };
+        /** @description The next task. */
+        NextTask: {
+            task?: null | components["schemas"]["TaskBody"];
+        };
+        /** @description Two answers to the same prompt. */
+        PairRequest: {
+            /** @description The id of one of the caller's chat answers. */
+            a: string;
+            /** @description Of another one, to the same messages. */
+            b: string;
+        };
         /**
          * @description What a part may be.
          * @enum {string}
          */
         PartKind: "text";
+        /** @description A person's name, role and fresh secrets. */
+        PersonAdded: {
+            id: string;
+            /** @description Their API key. It is shown this once. */
+            key: string;
+            name: string;
+            role: components["schemas"]["UserRole"];
+            /** @description What to add to this server's address to sign a browser in as them: works once, for a day. */
+            sign_in: string;
+        };
+        /** @description A person, to admins. */
+        PersonBody: {
+            /**
+             * Format: int64
+             * @description Answers that they were given.
+             */
+            completions: number;
+            /** @description When they came. */
+            created_at: string;
+            /**
+             * Format: int64
+             * @description Ideal answers.
+             */
+            demonstrations: number;
+            /** @description What they give isn't learned from. */
+            excluded: boolean;
+            id: string;
+            /** @description When they last signed in, asked or said something. */
+            last_seen?: string | null;
+            name: string;
+            /**
+             * Format: int64
+             * @description Rankings that are learned from.
+             */
+            rankings: number;
+            /** @description When they were shut out; null: they may sign in. */
+            revoked_at?: string | null;
+            role: components["schemas"]["UserRole"];
+            trust?: null | components["schemas"]["Trust"];
+        };
+        /** @description A person after a change. */
+        PersonChanged: {
+            id: string;
+            name: string;
+            /** @description When they were shut out; null: they may sign in. */
+            revoked_at?: string | null;
+            role: components["schemas"]["UserRole"];
+        };
+        /** @description Who is to be added. */
+        PersonIn: {
+            /** @description A unique name of 1 to 100 visible characters. */
+            name: string;
+            /** @description What they may do. */
+            role: components["schemas"]["UserRole"];
+        };
+        /** @description Everybody. */
+        PersonList: {
+            /** @description In the order they came. */
+            users: components["schemas"]["PersonBody"][];
+        };
         /** @description A phase that is a run. */
         PhaseView: components["schemas"]["Run"] & {
             /** @description Metric -> points of (step, value). */
@@ -1217,6 +2168,71 @@ export interface components {
          * @enum {string}
          */
         PolicyState: "candidate" | "champion" | "retired" | "rejected";
+        /** @description A labeler's progress. */
+        Progress: {
+            /** @description With the expected rankings of gold questions. */
+            gold: components["schemas"]["Agreement"];
+            /**
+             * Format: int64
+             * @description In the last hour.
+             */
+            last_hour: number;
+            /** @description What there is left. */
+            left: components["schemas"]["QueueLeft"];
+            /** @description With others on the same items. */
+            others: components["schemas"]["Agreement"];
+            /** @description With themselves, on items that came back. */
+            repeats: components["schemas"]["Agreement"];
+            /**
+             * Format: double
+             * @description What the last twenty tasks took on average.
+             */
+            seconds_per_task?: number | null;
+            /**
+             * Format: int64
+             * @description Passed over, ever.
+             */
+            skipped: number;
+            /**
+             * Format: int64
+             * @description Tasks done since midnight, UTC.
+             */
+            today: number;
+            /**
+             * Format: int64
+             * @description Ever.
+             */
+            total: number;
+            trust?: null | components["schemas"]["Trust"];
+        };
+        /** @description A prompt for the queue. */
+        PromptIn: {
+            /** @description The prompt; the last message is the person's. */
+            messages: components["schemas"]["MessageIn"][];
+        };
+        /** @description Prompts that may be learned from. */
+        PromptList: {
+            /** @description Newest first. */
+            prompts: components["schemas"]["DataItem"][];
+            /**
+             * Format: int64
+             * @description How many there are.
+             */
+            total: number;
+        };
+        /** @description What there is left to do, for everybody together. */
+        QueueLeft: {
+            /**
+             * Format: int64
+             * @description Prompts without an ideal answer.
+             */
+            demonstrate: number;
+            /**
+             * Format: int64
+             * @description Items to rank: comparisons that lie ready or were left unranked, and prompts to make some of.
+             */
+            rank: number;
+        };
         /** @description What a ranking is answered with: who gave which answer. */
         RankingAnswer: components["schemas"]["ComparisonBody"] & {
             /** @description The demonstration that the ideal answer became. */
@@ -1350,6 +2366,23 @@ export interface components {
             /** @description The token of a sign-in URL. It works once. */
             token?: string | null;
         };
+        /** @description A way to sign in. */
+        SignInLink: {
+            /** @description What to add to this server's address: works once, for a day. */
+            sign_in: string;
+        };
+        /** @description Why a task is passed over. */
+        SkipIn: {
+            /** @description 1 to 2000 characters. */
+            reason: string;
+        };
+        /** @description A line that was passed over. */
+        SkippedLine: {
+            /** @description From 1. */
+            line: number;
+            /** @description What is wrong with it. */
+            reason: string;
+        };
         /** @description A frozen data set. */
         Snapshot: {
             /** @description How many of what is in it, and how it was split. */
@@ -1361,48 +2394,14 @@ export interface components {
             /** @description Hash of the file, and its name. */
             sha256: string;
         };
-        /** @description How much feedback there is. */
-        Stats: {
-            /**
-             * Format: int64
-             * @description Comparisons made.
-             */
-            comparisons: number;
-            /**
-             * Format: int64
-             * @description Logged answers that were shown, candidates included.
-             */
-            completions: number;
-            /**
-             * Format: int64
-             * @description Ideal answers.
-             */
-            demonstrations: number;
-            /**
-             * Format: int64
-             * @description Of those, found not rankable.
-             */
-            not_rankable: number;
-            /**
-             * Format: int64
-             * @description Comparisons that somebody ranked (or found not rankable).
-             */
-            rankings: number;
-            /**
-             * Format: int64
-             * @description Thumbs down.
-             */
-            thumbs_down: number;
-            /**
-             * Format: int64
-             * @description Thumbs up.
-             */
-            thumbs_up: number;
-            /**
-             * Format: int64
-             * @description People who may sign in.
-             */
-            users: number;
+        /** @description How much feedback there is, and how good it is. */
+        Stats: components["schemas"]["FeedbackCounts"] & {
+            /** @description How far people agree. */
+            agreement: components["schemas"]["AgreementReport"];
+            /** @description Rankings of the last ninety days, by day and source; days without any are left out. */
+            days: components["schemas"]["Day"][];
+            /** @description Each who has given feedback. */
+            labelers: components["schemas"]["LabelerReport"][];
         };
         /** @description One stop text, or several. */
         StopIn: string | string[];
@@ -1411,6 +2410,28 @@ export interface components {
             /** @description One more chunk with the token counts, before the end. */
             include_usage?: boolean | null;
         };
+        /** @description A task: one prompt with answers to rank, or one to answer. It is this person's alone until its lease ends. */
+        TaskBody: {
+            /** @description The answers in the order to show them; empty for a demonstration. */
+            candidates: components["schemas"]["TaskCandidate"][];
+            id: string;
+            kind: components["schemas"]["TaskKind"];
+            /** @description Asking for the next task prolongs it. */
+            lease_until: string;
+            /** @description The prompt. */
+            messages: components["schemas"]["MessageOut"][];
+        };
+        /** @description An answer of a task. */
+        TaskCandidate: {
+            content: string;
+            /** @description What it is called in this task: `c1`, `c2`, ... */
+            id: string;
+        };
+        /**
+         * @description What is asked of a labeler.
+         * @enum {string}
+         */
+        TaskKind: "rank" | "demonstrate";
         /** @description A part of a text. */
         TextPart: {
             /** @description The text. */
@@ -1471,6 +2492,27 @@ export interface components {
             shadow_share: number;
         };
         /**
+         * @description How far a labeler can be relied on: the share of pairs, in gold questions and repeats, on which they say what is expected, or what they
+         *     said before.
+         */
+        Trust: {
+            /**
+             * Format: double
+             * @description Its upper end.
+             */
+            high: number;
+            /**
+             * Format: double
+             * @description Where it lies with 95 % (Wilson's interval): wide while there are few pairs.
+             */
+            low: number;
+            /**
+             * Format: double
+             * @description The share.
+             */
+            value: number;
+        };
+        /**
          * @description Who says a turn.
          * @enum {string}
          */
@@ -1486,6 +2528,13 @@ export interface components {
          * @enum {string}
          */
         UserRole: "user" | "labeler" | "operator" | "admin";
+        /** @description Who somebody is. */
+        Who: {
+            /** @description Their id. */
+            id: string;
+            /** @description Their name. */
+            name: string;
+        };
     };
     responses: never;
     parameters: never;
@@ -1551,6 +2600,71 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+        };
+    };
+    audit_log: {
+        parameters: {
+            query?: {
+                /** @description Only what this person (or `schedule`, `command line`) did. */
+                actor?: string;
+                /** @description Only this action, or those of one kind: `user.revoke`, or `user`. */
+                action?: string;
+                /** @description Only what was done to this object. */
+                object?: string;
+                /** @description At most so many, 1 to 100. Default 20. */
+                limit?: number;
+                /** @description Leave out so many at the beginning. Default 0. */
+                offset?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AuditList"];
+                };
+            };
+            /** @description A parameter or the body is wrong. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Nobody is signed in. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description More requests than one person may make; `Retry-After` says when to come back. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
             };
         };
     };
@@ -1745,6 +2859,81 @@ export interface operations {
             };
         };
     };
+    pair: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PairRequest"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ComparisonBody"];
+                };
+            };
+            /** @description A parameter or the body is wrong. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Nobody is signed in. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The body is larger than `limits.body_bytes_max`. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description More requests than one person may make; `Retry-After` says when to come back. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     get: {
         parameters: {
             query?: never;
@@ -1868,6 +3057,70 @@ export interface operations {
                 };
             };
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description More requests than one person may make; `Retry-After` says when to come back. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    unrank: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ComparisonBody"];
+                };
+            };
+            /** @description A parameter or the body is wrong. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Nobody is signed in. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2340,6 +3593,142 @@ export interface operations {
             };
         };
     };
+    export: {
+        parameters: {
+            query?: {
+                /** @description The shape of the lines. Default `hone`. */
+                format?: components["schemas"]["DataFormat"];
+                /** @description Default `all`. */
+                what?: components["schemas"]["DataKind"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/x-ndjson": string;
+                };
+            };
+            /** @description A parameter or the body is wrong. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Nobody is signed in. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description More requests than one person may make; `Retry-After` says when to come back. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    import: {
+        parameters: {
+            query?: {
+                /** @description Pass over broken lines and report them, instead of importing nothing. Default false. */
+                skip_bad?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/x-ndjson": string;
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ImportBody"];
+                };
+            };
+            /** @description A parameter or the body is wrong. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Nobody is signed in. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description More requests than one person may make; `Retry-After` says when to come back. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     demonstrate: {
         parameters: {
             query?: never;
@@ -2371,6 +3760,164 @@ export interface operations {
             };
             /** @description Nobody is signed in. */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The body is larger than `limits.body_bytes_max`. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description More requests than one person may make; `Retry-After` says when to come back. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    exclude: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ExclusionIn"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Changed"];
+                };
+            };
+            /** @description A parameter or the body is wrong. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Nobody is signed in. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The body is larger than `limits.body_bytes_max`. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description More requests than one person may make; `Retry-After` says when to come back. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    restore: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ExclusionIn"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Changed"];
+                };
+            };
+            /** @description A parameter or the body is wrong. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Nobody is signed in. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2676,6 +4223,832 @@ export interface operations {
                 };
             };
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description More requests than one person may make; `Retry-After` says when to come back. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    gold: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GoldList"];
+                };
+            };
+            /** @description Nobody is signed in. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description More requests than one person may make; `Retry-After` says when to come back. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    set_gold: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                comparison: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["GoldIn"];
+            };
+        };
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description A parameter or the body is wrong. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Nobody is signed in. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The body is larger than `limits.body_bytes_max`. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description More requests than one person may make; `Retry-After` says when to come back. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    unset_gold: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                comparison: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description A parameter or the body is wrong. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Nobody is signed in. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description More requests than one person may make; `Retry-After` says when to come back. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    guidelines: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Guidelines"];
+                };
+            };
+            /** @description Nobody is signed in. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description More requests than one person may make; `Retry-After` says when to come back. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    write_guidelines: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["GuidelinesIn"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Guidelines"];
+                };
+            };
+            /** @description A parameter or the body is wrong. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Nobody is signed in. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The body is larger than `limits.body_bytes_max`. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description More requests than one person may make; `Retry-After` says when to come back. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    next: {
+        parameters: {
+            query?: {
+                /** @description Default `rank`. */
+                kind?: components["schemas"]["TaskKind"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NextTask"];
+                };
+            };
+            /** @description A parameter or the body is wrong. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Nobody is signed in. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description More requests than one person may make; `Retry-After` says when to come back. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    progress: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Progress"];
+                };
+            };
+            /** @description Nobody is signed in. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description More requests than one person may make; `Retry-After` says when to come back. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    add_prompt: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PromptIn"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Kept"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Nobody is signed in. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The body is larger than `limits.body_bytes_max`. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description More requests than one person may make; `Retry-After` says when to come back. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    undo: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TaskBody"];
+                };
+            };
+            /** @description Nobody is signed in. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description More requests than one person may make; `Retry-After` says when to come back. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    demonstrate: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                task: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["IdealIn"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Kept"];
+                };
+            };
+            /** @description A parameter or the body is wrong. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Nobody is signed in. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The body is larger than `limits.body_bytes_max`. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description More requests than one person may make; `Retry-After` says when to come back. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    rank: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                task: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RankingRequest"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Kept"];
+                };
+            };
+            /** @description A parameter or the body is wrong. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Nobody is signed in. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The body is larger than `limits.body_bytes_max`. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description More requests than one person may make; `Retry-After` says when to come back. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    skip: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                task: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SkipIn"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Kept"];
+                };
+            };
+            /** @description A parameter or the body is wrong. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Nobody is signed in. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The body is larger than `limits.body_bytes_max`. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -3065,6 +5438,97 @@ export interface operations {
             };
         };
     };
+    diff: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["DiffRequest"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DiffBody"];
+                };
+            };
+            /** @description A parameter or the body is wrong. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Nobody is signed in. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The body is larger than `limits.body_bytes_max`. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description More requests than one person may make; `Retry-After` says when to come back. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     roll_back: {
         parameters: {
             query?: never;
@@ -3250,6 +5714,73 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ShadowList"];
+                };
+            };
+            /** @description A parameter or the body is wrong. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Nobody is signed in. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description More requests than one person may make; `Retry-After` says when to come back. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list: {
+        parameters: {
+            query?: {
+                /** @description Only those with this text in the prompt or the answer. */
+                q?: string;
+                /** @description Only those that came this way. */
+                source?: components["schemas"]["DataSource"];
+                /** @description Only those that this person (id or name) sent, ranked or answered. */
+                person?: string;
+                /** @description `true`: only what is excluded; `false`: only what isn't. */
+                excluded?: boolean;
+                /** @description At most so many, 1 to 100. Default 20. */
+                limit?: number;
+                /** @description Leave out so many at the beginning. Default 0. */
+                offset?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PromptList"];
                 };
             };
             /** @description A parameter or the body is wrong. */
@@ -3509,6 +6040,618 @@ export interface operations {
                 };
             };
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description More requests than one person may make; `Retry-After` says when to come back. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PersonList"];
+                };
+            };
+            /** @description Nobody is signed in. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description More requests than one person may make; `Retry-After` says when to come back. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    add: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PersonIn"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PersonAdded"];
+                };
+            };
+            /** @description A parameter or the body is wrong. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Nobody is signed in. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The body is larger than `limits.body_bytes_max`. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description More requests than one person may make; `Retry-After` says when to come back. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    keys: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["KeyList"];
+                };
+            };
+            /** @description A parameter or the body is wrong. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Nobody is signed in. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description More requests than one person may make; `Retry-After` says when to come back. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    make_key: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["KeyMade"];
+                };
+            };
+            /** @description A parameter or the body is wrong. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Nobody is signed in. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description More requests than one person may make; `Retry-After` says when to come back. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    revoke_key: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+                key: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description A parameter or the body is wrong. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Nobody is signed in. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description More requests than one person may make; `Retry-After` says when to come back. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    link: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SignInLink"];
+                };
+            };
+            /** @description A parameter or the body is wrong. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Nobody is signed in. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description More requests than one person may make; `Retry-After` says when to come back. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    restore: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PersonChanged"];
+                };
+            };
+            /** @description A parameter or the body is wrong. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Nobody is signed in. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description More requests than one person may make; `Retry-After` says when to come back. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    revoke: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PersonChanged"];
+                };
+            };
+            /** @description A parameter or the body is wrong. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Nobody is signed in. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description More requests than one person may make; `Retry-After` says when to come back. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    set_role: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RoleIn"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PersonChanged"];
+                };
+            };
+            /** @description A parameter or the body is wrong. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Nobody is signed in. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The body is larger than `limits.body_bytes_max`. */
+            413: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -32,6 +32,22 @@ export type ConversationEntry = Schemas['ConversationEntry'];
 export type ConversationTurn = Schemas['ConversationTurn'];
 export type Conversation = With<Schemas['ConversationBody'], { turns: ConversationTurn[] }>;
 
+/** A task of the labeling queue, and how far its labeler is. */
+export type LabelingTask = With<Schemas['TaskBody'], { messages: Message[] }>;
+export type LabelingProgress = Schemas['Progress'];
+export type Agreement = Schemas['Agreement'];
+export type Guidelines = Schemas['Guidelines'];
+
+/** What operators look through: a piece of feedback, and who gave how much of it. */
+export type DataItem = With<Schemas['DataItem'], { messages: Message[] }>;
+export type LabelerReport = Schemas['LabelerReport'];
+export type Imported = Schemas['ImportBody'];
+
+/** What admins manage. */
+export type Person = Schemas['PersonBody'];
+export type Credential = Schemas['Credential'];
+export type AuditEntry = With<Schemas['AuditEntry'], { detail: Record<string, unknown> }>;
+
 /** One piece of a streamed chat answer: OpenAI's chat.completion.chunk, or the error that ended it. */
 export interface ChatChunk {
   id: string;
