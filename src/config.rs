@@ -2,6 +2,7 @@
 //! A new setting is a field below and nothing else: its key in the file, its `HONE_*` name and its line in `hone config` follow from it.
 
 use crate::jobs::gate::GateConfig;
+use crate::labeling::LabelingConfig;
 use crate::serving::ServingConfig;
 use crate::serving::remote::RemoteConfig;
 use crate::telemetry::TelemetryConfig;
@@ -31,6 +32,8 @@ pub struct Config {
     pub retrain: Retrain,
     /// What a new policy must show before it is promoted.
     pub gate: GateConfig,
+    /// What labelers are given.
+    pub labeling: LabelingConfig,
     /// How many answers are computed at once, and how many may wait.
     pub serving: ServingConfig,
     /// Where `engine = "remote"` finds its servers.
@@ -49,6 +52,7 @@ impl Default for Config {
             limits: Limits::default(),
             retrain: Retrain::default(),
             gate: GateConfig::default(),
+            labeling: LabelingConfig::default(),
             serving: ServingConfig::default(),
             remote: RemoteConfig::default(),
             telemetry: TelemetryConfig::default(),
@@ -78,6 +82,8 @@ pub enum EngineName {
 pub struct Limits {
     /// Largest request body.
     pub body_bytes_max: usize,
+    /// Largest import over HTTP.
+    pub import_bytes_max: usize,
     /// Requests that one person may make per minute; one more is told 429.
     pub requests_per_minute_max: u32,
     /// How long open answers may go on after the server was told to stop.
@@ -86,7 +92,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { body_bytes_max: 2 << 20, requests_per_minute_max: 600, drain_seconds: 60 }
+        Self { body_bytes_max: 2 << 20, import_bytes_max: 64 << 20, requests_per_minute_max: 600, drain_seconds: 60 }
     }
 }
 

@@ -7,6 +7,7 @@ pub mod config;
 pub mod http;
 pub mod interchange;
 pub mod jobs;
+pub mod labeling;
 pub mod models;
 pub mod report;
 pub mod serving;

@@ -9,6 +9,7 @@ use crate::http::{App, error::ApiError, presence, routes};
 use crate::jobs::champions::{self, Champions};
 use crate::jobs::triggers::Triggers;
 use crate::jobs::{Background, JobError, Jobs, Scheduler, scheduler};
+use crate::labeling::{Labeling, LabelingError};
 use crate::models::{self, ModelsError};
 use crate::serving::Serving;
 use crate::store::credentials::{self, Kind};
@@ -62,6 +63,9 @@ pub enum StartError {
     /// The champion can't be loaded.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The labeling queue isn't set up right.
+    #[error(transparent)]
+    Labeling(#[from] LabelingError),
 }
 
 /// A server before it serves: everything that blocks has been done. Holds the data folder's lock.
@@ -150,8 +154,10 @@ impl Prepared {
         let background = Background::start(scheduler, jobs.wake());
         let (stopping, stopped) = watch::channel(false);
         let drain_seconds = config.limits.drain_seconds;
+        let chat = Chat::new(store.clone(), Arc::clone(&serving));
         let app = web::Data::new(App {
-            chat: Chat::new(store.clone(), Arc::clone(&serving)),
+            labeling: Labeling::new(store.clone(), chat.clone(), &config.labeling)?,
+            chat,
             rate_limit: RateLimit::new(config.limits.requests_per_minute_max),
             requests: RequestMeters::default(),
             stopping: stopped,

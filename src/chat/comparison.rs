@@ -2,14 +2,17 @@
 
 use super::{Ask, By, Chat, ChatError, Turn};
 use crate::store::comparisons::{self, Comparison, Source};
-use crate::store::demonstrations;
+use crate::store::demonstrations::{self, NewDemonstration};
 use crate::store::rankings::{self, Labels, NewRanking};
-use hone_domain::ids::{ComparisonId, DemonstrationId, UserId};
+use crate::store::{StoreError, audit, pairs, timestamp};
+use hone_domain::ids::{ComparisonId, CompletionId, DemonstrationId, UserId};
 use hone_domain::ranking::CANDIDATES;
 use hone_domain::{Conversation, Ranking, RankingError, Sampling};
+use jiff::{SignedDuration, Timestamp};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
+use serde_json::json;
 
 /// A person's verdict on a comparison.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -59,6 +62,19 @@ impl Chat {
         Ok(self.store.write(write).await?)
     }
 
+    /// Keeps a finished comparison for the labeling queue, made from the prompt of `from`.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub(crate) async fn keep_for_queue(&self, turn: Turn, from: &UserId) -> Result<(), ChatError> {
+        let (id, from) = (ComparisonId::new(), from.clone());
+        let candidates = turn.completions(&from, Some(&id));
+        let messages = turn.conversation().messages().to_vec();
+        let write =
+            move |tx: &rusqlite::Connection| comparisons::insert_for_queue(tx, &id, &from, &messages, &candidates);
+        Ok(self.store.write(write).await?)
+    }
+
     /// A person's comparison.
     ///
     /// # Errors
@@ -87,12 +103,55 @@ impl Chat {
     ) -> Result<(Comparison, Option<DemonstrationId>), ChatError> {
         let comparison = self.comparison(id, user.clone()).await?;
         let ideal = verdict.ideal.clone().filter(|text| !text.trim().is_empty());
-        let ranking = checked(&comparison, verdict)?;
+        let ids: Vec<&str> = comparison.candidates.iter().map(|c| c.id.as_str()).collect();
+        let ranking = checked(&ids, verdict)?;
         let write = move |tx: &rusqlite::Connection| {
             rankings::insert(tx, &comparison.id, &user, &ranking)?;
-            let keep = |text: String| demonstrations::insert(tx, &user, &comparison.messages, &text, Source::Ranking);
+            let keep = |ideal: String| {
+                let (user, messages, ideal) = (&user, comparison.messages.as_slice(), ideal.as_str());
+                let (source, prompt_from, comparison) = (Source::Ranking, None, Some(&comparison.id));
+                demonstrations::insert(tx, &NewDemonstration { user, messages, ideal, source, prompt_from, comparison })
+            };
             let demonstration = ideal.map(keep).transpose()?;
             Ok((comparisons::owned(tx, &comparison.id, &user)?, demonstration))
+        };
+        Ok(self.store.write(write).await?)
+    }
+}
+
+impl Chat {
+    /// Makes a comparison of two answers that a person had to the same prompt in a chat, blind and in random order.
+    ///
+    /// # Errors
+    /// When one isn't theirs or wasn't kept, or they can't be compared.
+    pub async fn pair(&self, user: UserId, a: CompletionId, b: CompletionId) -> Result<Comparison, ChatError> {
+        let write = move |tx: &rusqlite::Connection| {
+            let mut answers = [&a, &b];
+            answers.shuffle(&mut rand::rng());
+            let id = pairs::make(tx, &user, answers)?;
+            comparisons::owned(tx, &id, &user)
+        };
+        Ok(self.store.write(write).await?)
+    }
+
+    /// Takes back a person's ranking of their comparison, and the ideal answer that came with it, within `minutes`. It is blind again.
+    ///
+    /// # Errors
+    /// When it isn't theirs, isn't ranked by them, or it is too late.
+    pub async fn unrank(&self, id: ComparisonId, user: UserId, minutes: u64) -> Result<Comparison, ChatError> {
+        let write = move |tx: &rusqlite::Connection| {
+            let comparison = comparisons::owned(tx, &id, &user)?;
+            let since = SignedDuration::from_mins(i64::try_from(minutes).unwrap_or(i64::MAX / 60));
+            let since = timestamp(Timestamp::now() - since);
+            if comparison.ranking.is_some_and(|ranking| ranking.created_at < since) {
+                return Err(StoreError::Conflict(format!(
+                    "a ranking can be taken back within {minutes} minutes, not later"
+                )));
+            }
+            rankings::delete(tx, &id, &user)?;
+            demonstrations::delete_beside(tx, &id, &user)?;
+            audit::note(tx, user.as_str(), "ranking.undo", id.as_str(), &json!({}))?;
+            comparisons::owned(tx, &id, &user)
         };
         Ok(self.store.write(write).await?)
     }
@@ -105,9 +164,12 @@ fn shuffled_seeds(seed: u64, k: usize) -> Vec<u64> {
     seeds
 }
 
-fn checked(comparison: &Comparison, verdict: Verdict) -> Result<NewRanking, ChatError> {
+/// Checks a verdict on candidates of these names.
+///
+/// # Errors
+/// When it doesn't fit.
+pub(crate) fn checked(ids: &[&str], verdict: Verdict) -> Result<NewRanking, ChatError> {
     let Verdict { tiers, not_rankable, labels, comment, ideal: _ } = verdict;
-    let ids: Vec<&str> = comparison.candidates.iter().map(|c| c.id.as_str()).collect();
     let refuse = |param, message: String| Err(ChatError::Feedback { param, message });
     for (id, label) in &labels {
         if !ids.contains(&id.as_str()) {
@@ -120,7 +182,7 @@ fn checked(comparison: &Comparison, verdict: Verdict) -> Result<NewRanking, Chat
     if not_rankable && !tiers.is_empty() {
         return refuse("ranking", "leave `ranking` empty when `not_rankable` is true".into());
     }
-    let ranking = if not_rankable { None } else { Some(Ranking::from_tiers(&ids, &tiers)?) };
+    let ranking = if not_rankable { None } else { Some(Ranking::from_tiers(ids, &tiers)?) };
     Ok(NewRanking { ranking, labels, comment })
 }
 

@@ -1,7 +1,8 @@
 //! Conversations that are kept for their owner: what may be kept, and a conversation as a text to take along.
 
 use super::{Chat, ChatError};
-use crate::store::conversations::{self, Conversation, Document, Entry, NewState, Page, Turn, TurnRole};
+use crate::store::Page;
+use crate::store::conversations::{self, Conversation, Document, Entry, NewState, Turn, TurnRole};
 use hone_domain::ids::{ConversationId, UserId};
 use std::collections::HashSet;
 

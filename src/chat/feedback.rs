@@ -2,7 +2,7 @@
 
 use super::{Chat, ChatError};
 use crate::store::comparisons::Source;
-use crate::store::demonstrations;
+use crate::store::demonstrations::{self, NewDemonstration};
 use crate::store::ratings::{self, Rating};
 use hone_domain::Conversation;
 use hone_domain::ids::{CompletionId, DemonstrationId, UserId};
@@ -30,8 +30,11 @@ impl Chat {
             let message = "`ideal` is empty: write the answer that you would want".into();
             return Err(ChatError::Feedback { param: "ideal", message });
         }
-        let write =
-            move |tx: &rusqlite::Connection| demonstrations::insert(tx, &user, prompt.messages(), &ideal, Source::Live);
+        let write = move |tx: &rusqlite::Connection| {
+            let (user, messages, ideal) = (&user, prompt.messages(), ideal.as_str());
+            let (source, prompt_from, comparison) = (Source::Live, None, None);
+            demonstrations::insert(tx, &NewDemonstration { user, messages, ideal, source, prompt_from, comparison })
+        };
         Ok(self.store.write(write).await?)
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod comparison;
 pub mod conversations;
+pub mod diff;
 pub mod feedback;
 pub mod personal;
 mod shadow;
@@ -61,6 +62,12 @@ impl Chat {
     #[must_use]
     pub fn new(store: Store, serving: Arc<Serving>) -> Self {
         Self { store, serving }
+    }
+
+    /// Whether nobody waits for an answer.
+    #[must_use]
+    pub(crate) fn is_idle(&self) -> bool {
+        self.serving.admission().waiting() == 0
     }
 
     /// Starts a turn. It answers once the first token is there, so that what can't be answered fails here.

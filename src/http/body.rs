@@ -20,7 +20,22 @@ impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let bytes_max = request.app_data::<web::Data<App>>().map_or(0, |app| app.config.limits.body_bytes_max);
         let payload = payload.take();
-        Box::pin(async move { parse(&read(payload, bytes_max).await?).map(Self) })
+        Box::pin(async move { parse(&read(payload, bytes_max, "limits.body_bytes_max").await?).map(Self) })
+    }
+}
+
+/// A body of lines to import, as it came.
+#[derive(Debug)]
+pub struct Bytes(pub Vec<u8>);
+
+impl FromRequest for Bytes {
+    type Error = ApiError;
+    type Future = LocalBoxFuture<'static, Result<Self, ApiError>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let bytes_max = request.app_data::<web::Data<App>>().map_or(0, |app| app.config.limits.import_bytes_max);
+        let payload = payload.take();
+        Box::pin(async move { read(payload, bytes_max, "limits.import_bytes_max").await.map(Self) })
     }
 }
 
@@ -33,13 +48,13 @@ pub fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(fiel
 const DISCARDED_BYTES_MAX: usize = 256 << 20;
 const DISCARDING_MAX: Duration = Duration::from_secs(20);
 
-async fn read(mut payload: Payload, bytes_max: usize) -> Result<Vec<u8>, ApiError> {
+async fn read(mut payload: Payload, bytes_max: usize, setting: &str) -> Result<Vec<u8>, ApiError> {
     let mut body = Vec::new();
     while let Some(chunk) = payload.next().await {
         let chunk = chunk.map_err(|e| ApiError::new(Code::InvalidBody, format!("the body broke off: {e}")))?;
         if body.len() + chunk.len() > bytes_max {
             drop(tokio::time::timeout(DISCARDING_MAX, discard(payload)).await);
-            let message = format!("the body is larger than the limit of {bytes_max} bytes (limits.body_bytes_max)");
+            let message = format!("the body is larger than the limit of {bytes_max} bytes ({setting})");
             return Err(ApiError::new(Code::BodyTooLarge, message));
         }
         body.extend_from_slice(&chunk);

@@ -324,6 +324,12 @@ pub struct RankingRequest {
     ideal: Option<String>,
 }
 
+impl From<RankingRequest> for Verdict {
+    fn from(RankingRequest { ranking, not_rankable, labels, comment, ideal }: RankingRequest) -> Self {
+        Self { tiers: ranking, not_rankable, labels, comment, ideal }
+    }
+}
+
 /// What a ranking is answered with: who gave which answer.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct RankingAnswer {
@@ -346,13 +352,28 @@ pub async fn rank(
     id: web::Path<String>,
     Body(request): Body<RankingRequest>,
 ) -> Result<web::Json<RankingAnswer>, ApiError> {
-    let RankingRequest { ranking, not_rankable, labels, comment, ideal } = request;
-    let verdict = Verdict { tiers: ranking, not_rankable, labels, comment, ideal };
     let id = ComparisonId::from_raw(id.into_inner());
-    let (comparison, demonstration) = app.chat.rank(id, user.id, verdict).await?;
+    let (comparison, demonstration) = app.chat.rank(id, user.id, request.into()).await?;
     app.jobs.wake().notify_one();
     Ok(web::Json(RankingAnswer {
         comparison: comparison.into(),
         demonstration_id: demonstration.map(|d| d.to_string()),
     }))
+}
+
+/// Takes a ranking back within `labeling.undo_minutes`, with the ideal answer that came with it: both are gone from training, and the
+/// comparison is blind again.
+///
+/// # Errors
+/// 404 when it isn't the caller's, 409 when they haven't ranked it or it is too late.
+#[utoipa::path(delete, path = "/v1/comparisons/{id}/ranking", tag = "feedback", params(("id" = String, Path)),
+    responses((status = 200, body = ComparisonBody), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody)))]
+pub async fn unrank(
+    app: web::Data<App>,
+    Caller(user): Caller,
+    id: web::Path<String>,
+) -> Result<web::Json<ComparisonBody>, ApiError> {
+    let minutes = app.config.labeling.undo_minutes;
+    let comparison = app.chat.unrank(ComparisonId::from_raw(id.into_inner()), user.id, minutes).await?;
+    Ok(web::Json(comparison.into()))
 }

@@ -1,7 +1,10 @@
 //! THE table of errors: every layer's error becomes a status and OpenAI's error body here, and nowhere else.
 
 use crate::chat::ChatError;
+use crate::interchange::export::ExportError;
+use crate::interchange::import::ImportError;
 use crate::jobs::JobError;
+use crate::labeling::LabelingError;
 use crate::serving::AdmissionError;
 use crate::store::StoreError;
 use actix_web::http::StatusCode;
@@ -235,6 +238,48 @@ impl From<ChatError> for ApiError {
             ChatError::Feedback { param: "k", message } => Self::value("k", message),
             ChatError::Feedback { param, message } => Self::new(Code::Unprocessable, message).with_param(param),
             ChatError::UnknownModel(_) => Self::new(Code::ModelNotFound, e.to_string()).with_param("model"),
+        }
+    }
+}
+
+impl From<LabelingError> for ApiError {
+    fn from(e: LabelingError) -> Self {
+        match e {
+            LabelingError::Chat(e) => e.into(),
+            LabelingError::Store(e) => e.into(),
+            LabelingError::Answer { param, message } => Self::new(Code::Unprocessable, message).with_param(param),
+            LabelingError::Config(_) | LabelingError::Guidelines { .. } => internal(&e),
+        }
+    }
+}
+
+impl From<ImportError> for ApiError {
+    fn from(e: ImportError) -> Self {
+        match e {
+            ImportError::Store(e) => e.into(),
+            ImportError::File { .. } => internal(&e),
+            ImportError::BadLines(bad) => {
+                const SHOWN_MAX: usize = 20;
+                let shown = bad.iter().take(SHOWN_MAX).map(|bad| format!("line {}: {}", bad.line, bad.reason));
+                let mut lines: Vec<String> = shown.collect();
+                if bad.len() > SHOWN_MAX {
+                    lines.push(format!("... and {} more", bad.len() - SHOWN_MAX));
+                }
+                let message = format!(
+                    "nothing was imported: mend or remove these lines, or pass over them with skip_bad=true\n{}",
+                    lines.join("\n")
+                );
+                Self::new(Code::Unprocessable, message)
+            }
+        }
+    }
+}
+
+impl From<ExportError> for ApiError {
+    fn from(e: ExportError) -> Self {
+        match e {
+            ExportError::Store(e) => e.into(),
+            ExportError::Io(_) => internal(&e),
         }
     }
 }

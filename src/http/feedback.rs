@@ -31,6 +31,13 @@ pub struct Kept {
     id: String,
 }
 
+impl Kept {
+    /// Of the thing with this id.
+    pub(super) fn of(id: String) -> Self {
+        Self { id }
+    }
+}
+
 /// Rates one of the caller's answers; a later rating replaces it.
 ///
 /// # Errors

@@ -6,16 +6,21 @@ pub mod body;
 pub mod chat;
 pub mod comparisons;
 pub mod conversations;
+pub mod data;
+pub mod diff;
 pub mod error;
 pub mod feedback;
 pub mod health;
 pub mod jobs;
+pub mod labeling;
 pub mod limits;
 pub mod me;
 pub mod messages;
 pub mod metrics;
 pub mod models;
 pub mod openapi;
+pub mod pairs;
+pub mod people;
 pub mod policies;
 pub mod presence;
 pub mod routes;
@@ -28,6 +33,7 @@ pub mod ui;
 use crate::chat::Chat;
 use crate::config::Config;
 use crate::jobs::{Champions, Jobs};
+use crate::labeling::Labeling;
 use crate::serving::Serving;
 use crate::store::{Store, audit};
 use auth::Caller;
@@ -45,6 +51,8 @@ pub struct App {
     pub store: Store,
     /// Answers people.
     pub chat: Chat,
+    /// The labeling queue.
+    pub labeling: Labeling,
     /// The live policy.
     pub serving: Arc<Serving>,
     /// Changes who the live policy is.

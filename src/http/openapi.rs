@@ -1,7 +1,10 @@
 //! `GET /openapi.json`: the machine-readable contract, made from the handlers and their types. The web's types are generated from
 //! its snapshot, `web/openapi.json`, which a test compares.
 
-use super::{chat, comparisons, conversations, feedback, health, jobs, me, models, policies, runs, session, stats};
+use super::{
+    chat, comparisons, conversations, data, diff, feedback, health, jobs, labeling, me, models, pairs, people,
+    policies, runs, session, stats,
+};
 use actix_web::HttpResponse;
 use utoipa::OpenApi;
 use utoipa::openapi::path::Operation;
@@ -19,6 +22,8 @@ use utoipa::openapi::{Content, OpenApi as Document, PathItem, Ref, ResponseBuild
         comparisons::list,
         comparisons::get,
         comparisons::rank,
+        comparisons::unrank,
+        pairs::pair,
         conversations::list,
         conversations::get,
         conversations::put,
@@ -46,12 +51,47 @@ use utoipa::openapi::{Content, OpenApi as Document, PathItem, Ref, ResponseBuild
         policies::challenge,
         policies::end_challenge,
         policies::shadows,
+        diff::diff,
         stats::get,
+        people::list,
+        people::add,
+        people::set_role,
+        people::revoke,
+        people::restore,
+        people::keys,
+        people::make_key,
+        people::revoke_key,
+        people::link,
+        people::audit_log,
+        data::list,
+        data::exclude,
+        data::restore,
+        data::import,
+        data::export,
+        labeling::next,
+        labeling::rank,
+        labeling::demonstrate,
+        labeling::skip,
+        labeling::undo,
+        labeling::add_prompt,
+        labeling::progress,
+        labeling::guidelines,
+        labeling::write_guidelines,
+        labeling::gold,
+        labeling::set_gold,
+        labeling::unset_gold,
         health::healthz,
         super::metrics::metrics,
         health::readyz,
     ),
-    components(schemas(comparisons::ComparisonEvent, conversations::ExportFormat))
+    components(schemas(
+        comparisons::ComparisonEvent,
+        conversations::ExportFormat,
+        crate::store::labeling::Kind,
+        crate::store::data_room::Source,
+        crate::interchange::export::Format,
+        crate::interchange::export::What,
+    ))
 )]
 struct Contract;
 

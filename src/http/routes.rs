@@ -2,8 +2,8 @@
 
 use super::error::{ApiError, Code};
 use super::{
-    auth, chat, comparisons, conversations, feedback, health, jobs, me, metrics, models, openapi, policies, runs,
-    session, stats, ui,
+    auth, chat, comparisons, conversations, data, diff, feedback, health, jobs, labeling, me, metrics, models, openapi,
+    pairs, people, policies, runs, session, stats, ui,
 };
 use actix_web::http::header::ALLOW;
 use actix_web::middleware::{Compress, from_fn};
@@ -33,6 +33,7 @@ pub fn table(app: &mut ServiceConfig) {
 
 /// What only people who are signed in reach.
 fn signed_in(v1: &mut ServiceConfig) {
+    v1.configure(data_room).configure(people_and_keys).configure(labeling_queue);
     v1.service(at("/me", "GET").route(get().to(me::get)))
         .service(at("/me/data", "GET, DELETE").route(get().to(me::export)).route(delete().to(me::erase)))
         .service(at("/chat/completions", "POST").route(post().to(chat::complete)))
@@ -41,8 +42,13 @@ fn signed_in(v1: &mut ServiceConfig) {
         .service(
             at("/comparisons", "GET, POST").route(get().to(comparisons::list)).route(post().to(comparisons::create)),
         )
+        .service(at("/comparisons/pair", "POST").route(post().to(pairs::pair)))
         .service(at("/comparisons/{id}", "GET").route(get().to(comparisons::get)))
-        .service(at("/comparisons/{id}/ranking", "POST").route(post().to(comparisons::rank)))
+        .service(
+            at("/comparisons/{id}/ranking", "POST, DELETE")
+                .route(post().to(comparisons::rank))
+                .route(delete().to(comparisons::unrank)),
+        )
         .service(at("/conversations", "GET").route(get().to(conversations::list)))
         .service(
             at("/conversations/{id}", "GET, PUT, DELETE")
@@ -66,10 +72,54 @@ fn signed_in(v1: &mut ServiceConfig) {
                 .route(put().to(policies::challenge))
                 .route(delete().to(policies::end_challenge)),
         )
+        .service(at("/policies/diff", "POST").route(post().to(diff::diff)))
         .service(at("/policies/{id}/shadows", "GET").route(get().to(policies::shadows)))
         .service(at("/policies/{id}/promote", "POST").route(post().to(policies::promote)))
         .service(at("/policies/{id}", "GET").route(get().to(policies::get)))
         .service(at("/stats", "GET").route(get().to(stats::get)));
+}
+
+/// The labeling queue.
+fn labeling_queue(v1: &mut ServiceConfig) {
+    v1.service(at("/labeling/next", "GET").route(get().to(labeling::next)))
+        .service(at("/labeling/undo", "POST").route(post().to(labeling::undo)))
+        .service(at("/labeling/prompts", "POST").route(post().to(labeling::add_prompt)))
+        .service(at("/labeling/progress", "GET").route(get().to(labeling::progress)))
+        .service(
+            at("/labeling/guidelines", "GET, PUT")
+                .route(get().to(labeling::guidelines))
+                .route(put().to(labeling::write_guidelines)),
+        )
+        .service(at("/labeling/gold", "GET").route(get().to(labeling::gold)))
+        .service(
+            at("/labeling/gold/{comparison}", "PUT, DELETE")
+                .route(put().to(labeling::set_gold))
+                .route(delete().to(labeling::unset_gold)),
+        )
+        .service(at("/labeling/{task}/ranking", "POST").route(post().to(labeling::rank)))
+        .service(at("/labeling/{task}/ideal", "POST").route(post().to(labeling::demonstrate)))
+        .service(at("/labeling/{task}/skip", "POST").route(post().to(labeling::skip)));
+}
+
+/// What operators look through, leave out, and carry in and out.
+fn data_room(v1: &mut ServiceConfig) {
+    v1.service(at("/prompts", "GET").route(get().to(data::list)))
+        .service(at("/exclusions", "POST").route(post().to(data::exclude)))
+        .service(at("/exclusions/restore", "POST").route(post().to(data::restore)))
+        .service(at("/data/import", "POST").route(post().to(data::import)))
+        .service(at("/data/export", "GET").route(get().to(data::export)));
+}
+
+/// What admins manage, and the audit log.
+fn people_and_keys(v1: &mut ServiceConfig) {
+    v1.service(at("/users", "GET, POST").route(get().to(people::list)).route(post().to(people::add)))
+        .service(at("/users/{id}/role", "PUT").route(put().to(people::set_role)))
+        .service(at("/users/{id}/revoke", "POST").route(post().to(people::revoke)))
+        .service(at("/users/{id}/restore", "POST").route(post().to(people::restore)))
+        .service(at("/users/{id}/link", "POST").route(post().to(people::link)))
+        .service(at("/users/{id}/keys", "GET, POST").route(get().to(people::keys)).route(post().to(people::make_key)))
+        .service(at("/users/{id}/keys/{key}", "DELETE").route(delete().to(people::revoke_key)))
+        .service(at("/audit", "GET").route(get().to(people::audit_log)));
 }
 
 /// A path that tells which methods it takes to those who use another.

@@ -2,11 +2,15 @@
 
 use crate::store::{Store, StoreError, imports, training_data};
 use hone_domain::{Demonstration, Message, RankedPrompt};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use std::io::Write;
+use utoipa::ToSchema;
 
 /// The shape of the lines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+#[schema(as = DataFormat)]
 pub enum Format {
     /// `messages`, `candidates`, `ranks`, `labeler`; demonstrations as `messages` that end with the answer.
     Hone,
@@ -15,7 +19,9 @@ pub enum Format {
 }
 
 /// What is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+#[schema(as = DataKind)]
 pub enum What {
     /// Everything, rankings first.
     All,

@@ -86,6 +86,21 @@ pub fn import(store: &Store, files: &[PathBuf], skip_bad: bool) -> Result<Report
     for path in files {
         read_file(path, &mut rows, &mut bad)?;
     }
+    keep(store, rows, bad, skip_bad)
+}
+
+/// Imports lines that came over the network, as [`import`] does files.
+///
+/// # Errors
+/// When a line is broken; then nothing was imported.
+pub fn import_lines(store: &Store, lines: &[u8], skip_bad: bool) -> Result<Report, ImportError> {
+    let (mut rows, mut bad) = (Vec::new(), Vec::new());
+    let path = Path::new("the body");
+    read_lines(path, lines, &mut rows, &mut bad)?;
+    keep(store, rows, bad, skip_bad)
+}
+
+fn keep(store: &Store, rows: Vec<Read>, bad: Vec<BadLine>, skip_bad: bool) -> Result<Report, ImportError> {
     if !bad.is_empty() && !skip_bad {
         return Err(ImportError::BadLines(bad));
     }
@@ -122,8 +137,17 @@ fn store_row(tx: &rusqlite::Connection, row: Row, labeler: String, report: &mut 
 }
 
 fn read_file(path: &Path, rows: &mut Vec<Read>, bad: &mut Vec<BadLine>) -> Result<(), ImportError> {
+    let file = File::open(path).map_err(|source| ImportError::File { path: path.to_owned(), source })?;
+    read_lines(path, BufReader::new(file), rows, bad)
+}
+
+fn read_lines(
+    path: &Path,
+    mut reader: impl BufRead,
+    rows: &mut Vec<Read>,
+    bad: &mut Vec<BadLine>,
+) -> Result<(), ImportError> {
     let failed = |source| ImportError::File { path: path.to_owned(), source };
-    let mut reader = BufReader::new(File::open(path).map_err(failed)?);
     let mut line = Vec::new();
     for number in 1.. {
         line.clear();

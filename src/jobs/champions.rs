@@ -183,6 +183,23 @@ impl Champions {
         Ok(())
     }
 
+    /// Loads any policy of this base beside the live one, to look at what it answers. Nobody else is answered by it.
+    ///
+    /// # Errors
+    /// When there is no such policy, or it belongs to another base.
+    pub async fn beside(&self, id: &PolicyId) -> Result<SharedPolicy, JobError> {
+        let id = id.clone();
+        let read = move |c: &Connection| Ok((policies::get(c, &id)?, policies::champion(c)?));
+        let (policy, champion) = self.store.read(read).await?;
+        if champion.is_some_and(|champion| champion.base_name != policy.base_name) {
+            return Err(JobError::Conflict(format!(
+                "policy {} belongs to another base model, {}",
+                policy.id, policy.base_name
+            )));
+        }
+        self.load(&policy).await
+    }
+
     /// Loads a policy beside the live one; writes the merged weights first where the engine needs them.
     pub(super) async fn load(&self, policy: &Policy) -> Result<SharedPolicy, JobError> {
         if let Some(loaded) = self.serving.by_id(&policy.id) {

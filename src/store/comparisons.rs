@@ -65,6 +65,26 @@ pub fn insert(
     candidates.iter().try_for_each(|candidate| completions::insert(tx, candidate))
 }
 
+/// Stores a comparison for the labeling queue, made from `user`'s prompt, unless there is one of that prompt already.
+///
+/// # Errors
+/// When the database fails.
+pub fn insert_for_queue(
+    tx: &Connection,
+    id: &ComparisonId,
+    user: &UserId,
+    messages: &[Message],
+    candidates: &[NewCompletion],
+) -> Result<(), StoreError> {
+    let sql = "select exists (select 1 from comparisons where prompt_sha256 = ?1)";
+    if tx.query_row(sql, [prompt_sha256(messages)?], |row| row.get(0))? {
+        return Ok(());
+    }
+    insert(tx, id, user, messages, Source::Live, candidates)?;
+    tx.execute("update comparisons set for_queue = 1 where id = ?1", [id.as_str()])?;
+    Ok(())
+}
+
 /// A candidate as it was shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
@@ -91,23 +111,36 @@ pub struct Comparison {
     pub created_at: String,
 }
 
-/// A person's comparison.
+/// A person's comparison. Those that were made for the queue from their prompts aren't theirs to see.
 ///
 /// # Errors
 /// `NotFound` when it isn't theirs or doesn't exist.
 pub fn owned(connection: &Connection, id: &ComparisonId, user: &UserId) -> Result<Comparison, StoreError> {
-    let sql = "select messages_json, created_at from comparisons where id = ?1 and user_id = ?2";
-    let found: Option<(String, String)> =
-        connection.query_row(sql, [id.as_str(), user.as_str()], |r| Ok((r.get(0)?, r.get(1)?))).optional()?;
+    let sql = "select exists (select 1 from comparisons where id = ?1 and user_id = ?2 and for_queue = 0)";
+    if !connection.query_row(sql, [id.as_str(), user.as_str()], |row| row.get(0))? {
+        return Err(StoreError::NotFound { what: "comparison", id: id.to_string() });
+    }
+    Ok(any(connection, id)?.0)
+}
+
+/// A comparison and whose prompt it is. For the queue and for operators, who see everybody's.
+///
+/// # Errors
+/// `NotFound` when it doesn't exist.
+pub fn any(connection: &Connection, id: &ComparisonId) -> Result<(Comparison, UserId), StoreError> {
+    let sql = "select messages_json, created_at, user_id from comparisons where id = ?1";
+    let columns = |r: &rusqlite::Row<'_>| Ok((r.get(0)?, r.get(1)?, r.get(2)?));
+    let found: Option<(String, String, String)> = connection.query_row(sql, [id.as_str()], columns).optional()?;
     let not_found = || StoreError::NotFound { what: "comparison", id: id.to_string() };
-    let (messages, created_at) = found.ok_or_else(not_found)?;
-    Ok(Comparison {
+    let (messages, created_at, user) = found.ok_or_else(not_found)?;
+    let comparison = Comparison {
         id: id.clone(),
         messages: serde_json::from_str(&messages)?,
         candidates: candidates(connection, id)?,
         ranking: rankings::of(connection, id)?,
         created_at,
-    })
+    };
+    Ok((comparison, UserId::from_raw(user)))
 }
 
 /// A person's latest comparisons, newest first; only those not ranked yet if asked so.
@@ -121,7 +154,7 @@ pub fn list(
     limit: usize,
 ) -> Result<Vec<Comparison>, StoreError> {
     let sql = "select c.id from comparisons c left join rankings r on r.comparison_id = c.id
-               where c.user_id = ?1 and (r.comparison_id is null or not ?2) order by c.created_at desc, c.id desc limit ?3";
+               where c.user_id = ?1 and c.for_queue = 0 and (r.comparison_id is null or not ?2) order by c.created_at desc, c.id desc limit ?3";
     let mut statement = connection.prepare_cached(sql)?;
     let ids: Vec<String> =
         statement.query_map(params![user.as_str(), unranked, count(limit)], |r| r.get(0))?.collect::<Result<_, _>>()?;

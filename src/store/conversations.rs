@@ -1,7 +1,7 @@
 //! Conversations: chats kept for their owner, each a document that only they can read. SQL of the table `conversations`.
 
 use super::ratings::Thumb;
-use super::{StoreError, audit, columns, count, now};
+use super::{Page, StoreError, audit, columns, count, now};
 use hone_domain::ids::{ConversationId, UserId};
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
@@ -120,15 +120,6 @@ pub struct Entry {
     pub created_at: String,
     /// When it was last changed.
     pub updated_at: String,
-}
-
-/// A part of a list, and how long the whole is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Page<T> {
-    /// The part.
-    pub items: Vec<T>,
-    /// How many there are.
-    pub total: u64,
 }
 
 /// Conversations that one person may have.

@@ -93,6 +93,52 @@ pub fn revoke(tx: &Connection, secret: &str) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// A secret that works, without the secret.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+pub struct Credential {
+    /// What it is called: the first sixteen digits of its hash.
+    pub id: String,
+    /// `api_key`, `session` or `sign_in` (a link that wasn't used yet).
+    pub kind: String,
+    /// When it was made.
+    pub created_at: String,
+    /// When it ends by itself.
+    pub expires_at: Option<String>,
+}
+
+/// What a secret is called in lists.
+#[must_use]
+pub fn short_id(secret: &str) -> String {
+    hash(secret)[..16].to_owned()
+}
+
+/// A person's secrets that work, the newest first.
+///
+/// # Errors
+/// When the database fails.
+pub fn list(c: &Connection, user: &UserId) -> Result<Vec<Credential>, StoreError> {
+    let sql = "select substr(secret_sha256, 1, 16), kind, created_at, expires_at from credentials
+               where user_id = ?1 and revoked_at is null and (expires_at is null or expires_at > ?2) order by created_at desc";
+    let mut rows = c.prepare_cached(sql)?;
+    let rows = rows.query_map([user.as_str(), &now()], |row| {
+        Ok(Credential { id: row.get(0)?, kind: row.get(1)?, created_at: row.get(2)?, expires_at: row.get(3)? })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Ends a secret by what it is called in lists.
+///
+/// # Errors
+/// `NotFound` when it isn't this person's, or has ended.
+pub fn revoke_listed(tx: &Connection, user: &UserId, id: &str) -> Result<(), StoreError> {
+    let sql = "update credentials set revoked_at = ?3
+               where user_id = ?1 and substr(secret_sha256, 1, 16) = ?2 and revoked_at is null";
+    match tx.execute(sql, [user.as_str(), id, &now()])? {
+        0 => Err(StoreError::NotFound { what: "key", id: id.to_owned() }),
+        _ => Ok(()),
+    }
+}
+
 /// Uses up a sign-in token: answers its owner once, `None` ever after.
 ///
 /// # Errors

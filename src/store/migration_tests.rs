@@ -36,3 +36,30 @@ fn conversations_of_before_are_kept_ones() {
     assert!(kept.document.turns.is_empty() && kept.entry.record);
     assert_eq!(training_data::prompts(&c).expect("reads").len(), 1, "still learned from");
 }
+
+const AT_THREE: &str = "
+    insert into comparisons(id, user_id, messages_json, prompt_sha256, source, created_at)
+      values ('cmp_1', 'user_1', '[{\"role\":\"user\",\"content\":\"p\"}]', 'x', 'live', '2026-01-01T00:00:00.000000Z');
+    insert into completions(id, user_id, policy_id, comparison_id, position, messages_json, content, finish_reason, sampling_json,
+                            prompt_tokens, completion_tokens, created_at)
+      values ('cmpl_2', 'user_1', 'base_x', 'cmp_1', 0, '[]', 'a', 'stop', '{}', 1, 1, '2026-01-01T00:00:00.000000Z'),
+             ('cmpl_3', 'user_1', 'base_x', 'cmp_1', 1, '[]', 'b', 'stop', '{}', 1, 1, '2026-01-01T00:00:00.000000Z');
+    insert into rankings(comparison_id, user_id, ranks_json, created_at)
+      values ('cmp_1', 'user_1', '[1,0]', '2026-01-01T00:00:00.000000Z');
+    insert into demonstrations(id, user_id, messages_json, ideal, prompt_sha256, source, created_at)
+      values ('demo_1', 'user_1', '[{\"role\":\"user\",\"content\":\"d\"}]', 'i', 'y', 'live', '2026-01-01T00:00:00.000000Z');";
+
+#[test]
+fn feedback_of_before_is_still_its_owners_and_learned_from() {
+    let (_dir, c) = old(3, &format!("{AT_TWO}{AT_THREE}"));
+    let ann = UserId::from_raw("user_1");
+    let mine = comparisons::list(&c, &ann, false, 10).expect("lists");
+    assert_eq!((mine.len(), mine[0].candidates.len(), mine[0].ranking.is_some()), (1, 2, true));
+    assert_eq!(training_data::rankings(&c).expect("reads").len(), 1);
+    let demonstrations = training_data::demonstrations(&c).expect("reads");
+    assert_eq!(demonstrations[0].origin.sender.as_deref(), Some("user_1"), "the prompt is its writer's own");
+    let seen = data_room::list(&c, &data_room::Filter::default(), 10, 0).expect("lists");
+    let sources: Vec<_> = seen.items.iter().map(|item| item.source.as_str()).collect();
+    assert_eq!((seen.total, sources.len()), (3, 3), "chat, comparison and demonstration: {sources:?}");
+    assert_eq!(labeling::pick::fresh(&c, &UserId::from_raw("user_2"), "2030").expect("picks"), None, "it is ranked");
+}

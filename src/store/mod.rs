@@ -11,11 +11,18 @@ pub mod comparisons;
 pub mod completions;
 pub mod conversations;
 pub mod credentials;
+pub mod data_room;
 pub mod demonstrations;
+pub mod exclusions;
+pub mod gold;
 pub mod imports;
 pub mod jobs;
+pub mod judgements;
+pub mod labeling;
 #[cfg(test)]
 mod migration_tests;
+pub mod pairs;
+pub mod people;
 pub mod personal;
 pub mod policies;
 pub mod rankings;
@@ -23,6 +30,7 @@ pub mod ratings;
 pub mod runs;
 pub mod snapshots;
 pub mod stats;
+pub mod texts;
 pub mod training_data;
 pub mod users;
 mod writer;
@@ -65,6 +73,15 @@ pub enum StoreError {
     /// The process is going down.
     #[error("the database is shutting down")]
     Closed,
+}
+
+/// A part of a list, and how long the whole is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page<T> {
+    /// The part.
+    pub items: Vec<T>,
+    /// How many there are.
+    pub total: u64,
 }
 
 impl StoreError {
@@ -278,6 +295,9 @@ fn migrations() -> Migrations<'static> {
         M::up(include_str!("../../migrations/0001_init.sql")),
         M::up(include_str!("../../migrations/0002_challenger.sql")),
         M::up(include_str!("../../migrations/0003_conversations.sql")),
+        M::up(include_str!("../../migrations/0004_labeling.sql")),
+        M::up(include_str!("../../migrations/0005_data_room.sql")),
+        M::up(include_str!("../../migrations/0006_pairs.sql")),
     ];
     Migrations::new(steps.to_vec())
 }

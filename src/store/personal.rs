@@ -27,6 +27,11 @@ pub fn export(c: &Connection, user: &UserId) -> Result<Value, StoreError> {
       'rankings', (select json_group_array(json_object('comparison', comparison_id, 'ranks', json(ranks_json),
          'labels', json(labels_json), 'comment', comment, 'created_at', created_at) order by created_at)
          from rankings where user_id = ?1),
+      'judgements', (select json_group_array(json_object('comparison', comparison_id, 'ranks', json(ranks_json),
+         'labels', json(labels_json), 'comment', comment, 'created_at', created_at) order by created_at)
+         from judgements where user_id = ?1),
+      'prompts', (select json_group_array(json_object('id', id, 'messages', json(messages_json), 'created_at', created_at)
+         order by created_at) from labeling_prompts where user_id = ?1),
       'ratings', (select json_group_array(json_object('completion', completion_id, 'thumb', thumb, 'tags', json(tags_json),
          'comment', comment, 'created_at', created_at) order by created_at) from ratings where user_id = ?1),
       'demonstrations', (select json_group_array(json_object('id', id, 'messages', json(messages_json), 'ideal', ideal,
@@ -42,7 +47,8 @@ pub fn export(c: &Connection, user: &UserId) -> Result<Value, StoreError> {
 pub fn prompts(c: &Connection, user: &UserId) -> Result<HashSet<Vec<Message>>, StoreError> {
     let sql = "select messages_json from comparisons where user_id = ?1
                union select messages_json from completions where user_id = ?1
-               union select messages_json from demonstrations where user_id = ?1";
+               union select messages_json from labeling_prompts where user_id = ?1
+               union select messages_json from demonstrations where user_id = ?1 or prompt_from = ?1";
     let mut rows = c.prepare(sql)?;
     let texts: Vec<String> = rows.query_map([user.as_str()], |row| row.get(0))?.collect::<Result<_, _>>()?;
     Ok(texts.iter().map(|text| serde_json::from_str(text)).collect::<Result<_, _>>()?)
@@ -59,7 +65,11 @@ pub struct Erased {
     pub rankings: usize,
     /// Thumbs.
     pub ratings: usize,
-    /// Ideal answers.
+    /// Further opinions in the labeling queue, those of others on this person's prompts included.
+    pub judgements: usize,
+    /// Prompts written for the queue.
+    pub prompts: usize,
+    /// Ideal answers, those that others wrote for this person's prompts included.
     pub demonstrations: usize,
     /// Conversations.
     pub conversations: usize,
@@ -75,13 +85,23 @@ pub fn erase(tx: &Connection, user: &UserId) -> Result<Erased, StoreError> {
                    or completion_id in (select id from completions where user_id = ?1)";
     let rankings = "delete from rankings where user_id = ?1
                     or comparison_id in (select id from comparisons where user_id = ?1)";
+    let judgements = "delete from judgements where user_id = ?1
+                      or comparison_id in (select id from comparisons where user_id = ?1)";
+    let exclusions = "delete from exclusions where item_id in (
+                        select id from completions where user_id = ?1 union select id from comparisons where user_id = ?1
+                        union select id from demonstrations where user_id = ?1 or prompt_from = ?1)";
+    delete(exclusions)?;
     // In the order of the foreign keys.
+    let judgements = delete(judgements)?;
+    delete("delete from labeling_tasks where user_id = ?1 or prompt_from = ?1")?;
     let erased = Erased {
+        judgements,
+        prompts: delete("delete from labeling_prompts where user_id = ?1")?,
         ratings: delete(ratings)?,
         rankings: delete(rankings)?,
         completions: delete("delete from completions where user_id = ?1")?,
         comparisons: delete("delete from comparisons where user_id = ?1")?,
-        demonstrations: delete("delete from demonstrations where user_id = ?1")?,
+        demonstrations: delete("delete from demonstrations where user_id = ?1 or prompt_from = ?1")?,
         conversations: delete("delete from conversations where user_id = ?1")?,
     };
     Ok(erased)

@@ -73,6 +73,18 @@ pub fn insert(tx: &Connection, id: &ComparisonId, user: &UserId, new: &NewRankin
     Ok(())
 }
 
+/// Takes a person's ranking of a comparison back.
+///
+/// # Errors
+/// `Conflict` when there is none of theirs.
+pub fn delete(tx: &Connection, id: &ComparisonId, user: &UserId) -> Result<(), StoreError> {
+    let sql = "delete from rankings where comparison_id = ?1 and user_id = ?2";
+    match tx.execute(sql, [id.as_str(), user.as_str()])? {
+        0 => Err(StoreError::Conflict(format!("there is no ranking of yours on comparison {id}"))),
+        _ => Ok(()),
+    }
+}
+
 /// The ranking of a comparison, if there is one.
 ///
 /// # Errors

@@ -1,6 +1,6 @@
 //! What a snapshot reads: every ranking, demonstration and prompt that may be trained on, each with where it came from.
 //! Left out: answers that nobody could rank, comparisons without a ranking, and chats that their owner
-//! deleted or doesn't want to be learned from.
+//! deleted or doesn't want to be learned from, and what an operator has excluded.
 
 use super::StoreError;
 use super::columns::{json, json_or_null};
@@ -41,7 +41,9 @@ pub fn rankings(c: &Connection) -> Result<Vec<Stored<RankedPrompt>>, StoreError>
                       (select json_group_array(id) from
                          (select id from completions where comparison_id = co.id order by position))
                from rankings r join comparisons co on co.id = r.comparison_id join users u on u.id = co.user_id
-               where r.not_rankable = 0 order by r.created_at, r.comparison_id";
+               where r.not_rankable = 0
+                 and not exists (select 1 from exclusions where item_id in (co.id, co.user_id, r.user_id))
+               order by r.created_at, r.comparison_id";
     let mut rows = c.prepare(sql)?;
     let mut rows = rows.query([])?;
     let mut all = Vec::new();
@@ -64,16 +66,18 @@ fn quality(labels: &Labels, candidates: &[String]) -> Vec<Option<u8>> {
     if marks.iter().any(Option::is_some) { marks } else { Vec::new() }
 }
 
-/// Every demonstration, oldest first.
+/// Every demonstration, oldest first. The origin is that of the prompt.
 ///
 /// # Errors
 /// When the database can't.
 pub fn demonstrations(c: &Connection) -> Result<Vec<Stored<Demonstration>>, StoreError> {
-    let sql = "select u.id, u.name, u.role, d.source, d.messages_json, d.ideal
-               from demonstrations d join users u on u.id = d.user_id order by d.created_at, d.id";
+    let sql = "select u.id, u.name, u.role, d.source, d.messages_json, d.ideal, d.user_id
+               from demonstrations d join users u on u.id = coalesce(d.prompt_from, d.user_id)
+               where not exists (select 1 from exclusions where item_id in (d.id, d.user_id, d.prompt_from, d.comparison_id))
+               order by d.created_at, d.id";
     let mut rows = c.prepare(sql)?;
     let rows = rows.query_map([], |row| {
-        let item = Demonstration { messages: json(row, 4)?, ideal: row.get(5)?, labeler: row.get(0)? };
+        let item = Demonstration { messages: json(row, 4)?, ideal: row.get(5)?, labeler: row.get(6)? };
         Ok(Stored { origin: origin(row)?, item })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
@@ -90,9 +94,28 @@ pub fn prompts(c: &Connection) -> Result<Vec<Stored<Vec<Message>>>, StoreError> 
                  select a.user_id, 'live', a.messages_json, a.created_at, a.id
                  from completions a left join conversations v on v.id = a.conversation_id
                  where a.comparison_id is null and a.shadow_of is null and v.deleted_at is null and coalesce(v.recorded, 1)
-               ) p join users u on u.id = p.user_id order by p.created_at, p.id";
+               ) p join users u on u.id = p.user_id
+               where not exists (select 1 from exclusions where item_id in (p.id, p.user_id)) order by p.created_at, p.id";
     let mut rows = c.prepare(sql)?;
     let rows = rows.query_map([], |row| Ok(Stored { origin: origin(row)?, item: json(row, 4)? }))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// The newest prompts that may be learned from, each once.
+///
+/// # Errors
+/// When the database can't.
+pub fn newest_prompts(c: &Connection, limit: usize) -> Result<Vec<Vec<Message>>, StoreError> {
+    let sql = "select p.messages_json from (
+                 select user_id, messages_json, created_at, id from comparisons
+                 union all
+                 select a.user_id, a.messages_json, a.created_at, a.id
+                 from completions a left join conversations v on v.id = a.conversation_id
+                 where a.comparison_id is null and a.shadow_of is null and v.deleted_at is null and coalesce(v.recorded, 1)
+               ) p where not exists (select 1 from exclusions where item_id in (p.id, p.user_id))
+               group by p.messages_json order by max(p.created_at) desc limit ?1";
+    let mut rows = c.prepare_cached(sql)?;
+    let rows = rows.query_map([super::count(limit)], |row| json(row, 0))?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 

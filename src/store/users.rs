@@ -133,11 +133,7 @@ pub fn revoke(tx: &Connection, name_or_id: &str) -> Result<User, StoreError> {
         Some(user) => user,
         None => get(tx, &UserId::from_raw(name_or_id))?,
     };
-    let admins: i64 =
-        tx.query_row("select count(*) from users where role = 'admin' and revoked_at is null", [], |r| r.get(0))?;
-    if found.role == Role::Admin && found.revoked_at.is_none() && admins == 1 {
-        return Err(StoreError::Conflict(format!("{} is the last admin: add another one first", found.name)));
-    }
+    require_another_admin(tx, &found)?;
     let at = now();
     tx.execute(
         "update users set revoked_at = ?2 where id = ?1 and revoked_at is null",
@@ -149,6 +145,38 @@ pub fn revoke(tx: &Connection, name_or_id: &str) -> Result<User, StoreError> {
     )?;
     found.revoked_at.get_or_insert(at);
     Ok(found)
+}
+
+/// Checks that the house isn't left without an admin when this person is none any more.
+fn require_another_admin(c: &Connection, user: &User) -> Result<(), StoreError> {
+    let admins: i64 =
+        c.query_row("select count(*) from users where role = 'admin' and revoked_at is null", [], |r| r.get(0))?;
+    if user.role == Role::Admin && user.revoked_at.is_none() && admins == 1 {
+        return Err(StoreError::Conflict(format!("{} is the last admin: add another one first", user.name)));
+    }
+    Ok(())
+}
+
+/// Gives a person another role.
+///
+/// # Errors
+/// `NotFound` when there is no such person, `Conflict` when it is the last admin.
+pub fn set_role(tx: &Connection, id: &UserId, role: Role) -> Result<User, StoreError> {
+    let user = get(tx, id)?;
+    if role != Role::Admin {
+        require_another_admin(tx, &user)?;
+    }
+    tx.execute("update users set role = ?2 where id = ?1", [id.as_str(), role.as_str()])?;
+    Ok(User { role, ..user })
+}
+
+/// Lets a person in again who was shut out. Their old keys stay dead.
+///
+/// # Errors
+/// `NotFound` when there is no such person.
+pub fn restore(tx: &Connection, id: &UserId) -> Result<User, StoreError> {
+    tx.execute("update users set revoked_at = null where id = ?1", [id.as_str()])?;
+    get(tx, id)
 }
 
 /// The first admin who may still sign in.

@@ -1,8 +1,6 @@
 //! Conversations that the server keeps: for their owner alone, never overwritten silently, gone when deleted.
 
 use crate::support::{Answer, TestApp};
-use hone::jobs::snapshot;
-use hone::store::Store;
 use hone::store::users::Role;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -133,9 +131,7 @@ async fn said(app: &TestApp, key: &str, text: &str) -> Value {
 
 /// The prompts that a snapshot would hold now.
 fn learned(app: &TestApp) -> Vec<String> {
-    let path = app.data.path().to_owned();
-    let take = move || snapshot::take(&Store::open(&path).expect("opens")).expect("takes").data;
-    let data = std::thread::spawn(take).join().expect("joins");
+    let data = app.snapshot();
     let mut all: Vec<String> =
         data.prompts.iter().chain(&data.held_out_prompts).map(|p| p.messages[0].content.clone()).collect();
     all.sort();

@@ -1,14 +1,15 @@
 //! A real server on a free port with its own data folder, and a client for each role.
 
 use hone::config::Config;
+use hone::jobs::snapshot;
 use hone::serving::echo::EchoEngine;
 use hone::startup;
 use hone::store::credentials::{self, Kind};
 use hone::store::policies::{self, NewPolicy};
 use hone::store::users::{self, Role};
 use hone::store::{Store, StoreError};
-use hone_domain::Engine;
 use hone_domain::ids::PolicyId;
+use hone_domain::{DataSet, Engine};
 use hone_learn::tiny::{self, TinySpec};
 use reqwest::{Client, Method, RequestBuilder, Response};
 use rusqlite::Connection;
@@ -107,6 +108,13 @@ impl TestApp {
         let path = self.data.path().to_owned();
         let write = move || Store::open(&path).expect("opens").write_blocking(f);
         std::thread::spawn(write).join().expect("joins").expect("writes")
+    }
+
+    /// What a snapshot taken now holds.
+    pub(crate) fn snapshot(&self) -> DataSet {
+        let path = self.data.path().to_owned();
+        let take = move || snapshot::take(&Store::open(&path).expect("opens")).expect("takes").data;
+        std::thread::spawn(take).join().expect("joins")
     }
 
     pub(crate) fn request(&self, method: Method, path: &str, key: &str) -> RequestBuilder {

@@ -49,6 +49,7 @@ id!(/** A served or once-served version of the model. */ PolicyId, "pol");
 id!(/** A queued, running or finished job. */ JobId, "job");
 id!(/** One training run and its folder. */ RunId, "run");
 id!(/** A chat kept for its owner. */ ConversationId, "conv");
+id!(/** An item of the labeling queue in somebody's hands. */ TaskId, "task");
 
 impl PolicyId {
     /// The policy that is the base model itself, without an adapter.
