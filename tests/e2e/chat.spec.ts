@@ -1,5 +1,6 @@
 // The chat against the echo engine, which answers with what it was asked.
 import { expect, say, signIn, test } from './hone';
+import { wire } from './wire';
 
 test.beforeEach(async ({ page, hone, person }) => signIn(page, hone, await person('user')));
 
@@ -85,24 +86,26 @@ test('what is half written survives a closed tab', async ({ page, context, hone 
   await expect(again.getByLabel('Message', { exact: true })).toHaveValue('half a thought');
 });
 
-test('a connection that breaks in the middle of an answer keeps what came, and a second try is whole', async ({ page, context }) => {
-  const network = await context.newCDPSession(page);
-  await network.send('Network.emulateNetworkConditions', { offline: false, latency: 0, downloadThroughput: 8000, uploadThroughput: -1 });
+test('a connection that breaks in the middle of an answer keeps what came, and a second try is whole', async ({ page, hone }) => {
+  const line = await wire(hone.url);
+  await page.goto(line.url);
+  line.slow(20_000);
   await page.getByLabel('Message', { exact: true }).fill('on and on '.repeat(1500));
   await page.getByLabel('Message', { exact: true }).press('Enter');
   const answer = page.getByRole('article', { name: 'Answer' });
   await expect(answer.locator('.markdown')).not.toBeEmpty();
-  await network.send('Network.emulateNetworkConditions', { offline: true, latency: 0, downloadThroughput: -1, uploadThroughput: -1 });
+  line.cut();
   await expect(answer.getByRole('alert')).toContainText(/broke in the middle|can't be reached/);
   await expect(page.getByText('Not saved yet')).toBeVisible();
   const came = ((await answer.locator('.markdown').textContent()) ?? '').length;
   expect(came).toBeGreaterThan(0);
-  await network.send('Network.emulateNetworkConditions', { offline: false, latency: 0, downloadThroughput: -1, uploadThroughput: -1 });
+  line.mend();
   await answer.getByRole('button', { name: 'Try again' }).click();
   await expect(answer).toHaveAttribute('aria-busy', 'false');
   await expect(answer.getByRole('alert')).toHaveCount(0);
   expect(((await answer.locator('.markdown').textContent()) ?? '').length).toBeGreaterThan(came);
   await expect(page.getByText('Not saved yet')).toHaveCount(0);
+  line.close();
 });
 
 test('every key is on the sheet', async ({ page }) => {

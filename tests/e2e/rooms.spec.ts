@@ -35,7 +35,7 @@ test('feedback is imported, found, left out with a reason, and let back in; the 
   await feedback.getByRole('button', { name: 'Let back in…' }).click();
   await dialog.getByLabel(/Why\?/).fill('it was right after all');
   await dialog.getByRole('button', { name: 'Let it back in' }).click();
-  await expect(feedback.getByText('Left out', { exact: true })).toHaveCount(0);
+  await expect(feedback.getByRole('listitem').getByText('Left out', { exact: true })).toHaveCount(0);
   await feedback.getByLabel('Search the feedback').fill('');
   await checkAll(page, 'data');
 

@@ -37,6 +37,8 @@ describe('tree', () => {
 
 it('makes titles of first lines, names of titles, and leaves empty answers out of what is sent', () => {
   expect(titleOf('  one\ntwo')).toBe('one');
+  expect(titleOf('# Of stones')).toBe('Of stones');
+  expect(titleOf('---')).not.toBe('');
   expect(titleOf('x'.repeat(60))).toHaveLength(48);
   expect(fileName('Why is the sky… blue?')).toBe('why-is-the-sky-blue');
   expect(fileName('../../etc')).toBe('etc');

@@ -63,7 +63,7 @@ export function messagesOf(turns: readonly Turn[], system = ''): Message[] {
 
 /** The first words of a message, as a title. */
 export function titleOf(text: string): string {
-  const line = text.trim().split('\n', 1)[0] ?? '';
+  const line = (text.trim().split('\n', 1)[0] ?? '').replace(/^[#>*\s-]+(?=\S)/, '');
   return line.length > 48 ? `${line.slice(0, 47).trimEnd()}…` : line;
 }
 

@@ -40,5 +40,5 @@ export function download(name: string, type: string, text: string): void {
 
 /** Whether a key press belongs to something that takes text, or to an open dialog. */
 export function typing(event: KeyboardEvent): boolean {
-  return event.target instanceof HTMLElement && event.target.closest('textarea, input, select, dialog, [contenteditable], [popover]') !== null;
+  return event.target instanceof HTMLElement && event.target.closest('textarea, input:not([type=checkbox]), select, dialog, [contenteditable], [popover]') !== null;
 }
