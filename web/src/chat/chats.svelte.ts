@@ -224,7 +224,9 @@ class Chats {
   async #answer(chat: Chat, question: string | null, before?: Turn): Promise<Turn> {
     const messages = messagesOf(pathTo(chat.turns, question), chat.system);
     const recorded = isRecorded(chat);
-    const rival = before?.content && before.completion && recorded ? { rival: before.id } : {};
+    // Half an answer isn't compared with a whole one.
+    const whole = before?.content && before.completion && !before.stopped && !before.error;
+    const rival = whole && recorded ? { rival: before.id } : {};
     // Stopped until it has ended: that is what a reload finds.
     chat.turns.push({ id: newId(), parent: question, role: 'assistant', content: '', stopped: true, ...rival });
     const turn = chat.turns.at(-1) as Turn;

@@ -129,6 +129,7 @@ it('says that an answer broke off, and answers again beside it', async () => {
   expect(broken).toMatchObject({ content: 'ha', error: expect.stringContaining('broke off') });
   if (broken) await chats.again(chat, broken);
   expect(shown(chat)).toEqual(['q', 'whole']);
+  expect(last(chat)?.rival).toBeUndefined();
   expect(server.asked[1]?.['messages']).toEqual([{ role: 'user', content: 'q' }]);
 });
 

@@ -27,6 +27,7 @@ class Label {
   sitting = $state(0);
   /** What was sent last, to show it as it was when it is taken back. */
   #last: Labeling | null = null;
+  #backNext = false;
   #person = '';
 
   readonly ranker = new Ranker(() => (this.now?.task.kind === 'rank' ? this.now : null));
@@ -89,7 +90,8 @@ class Label {
 
   /** Takes the last one back, and shows it again as it was. */
   async takeBack(): Promise<void> {
-    if (this.sending) return;
+    // Who is fast asks while the next task is on its way.
+    if (this.sending) return void (this.#backNext = true);
     this.sending = true;
     this.error = null;
     try {
@@ -129,6 +131,9 @@ class Label {
       }
     }
     this.sending = false;
+    if (!this.#backNext) return;
+    this.#backNext = false;
+    await this.takeBack();
   }
 
   #show(task: LabelingTask | null, as: Labeling | null = load<Labeling | null>(this.#key(), null)): void {

@@ -59,8 +59,10 @@ it('shows what is taken back as it was', async () => {
   await open();
   label.ranker.place('c1', 1);
   label.ranker.place('c2', 1);
-  await label.send();
+  // Asked for while the next task is on its way, as who is fast does.
+  const sent = label.send();
   await label.takeBack();
+  await sent;
   expect(label.now).toMatchObject({ task: { id: 'task_1' }, places: { c1: 1, c2: 1 } });
   expect(label.ranker.open).toBe(true);
   await label.takeBack();
