@@ -72,8 +72,8 @@ cuda:  ## the GPU's kernels, op by op against the CPU's: on a GPU where there is
 	cargo test -p hone-learn --features cuda --lib backend
 
 web-test: web
-	$(say) "Web: types, unit tests"
-	cd web && npm run check && npm test
+	$(say) "Web: types, unit tests, size of the first load"
+	cd web && npm run check && npm test && npm run size
 
 # The adapter is linted by clippy's driver as the compiler of our crates in an ordinary build: `cargo clippy` would check
 # mistralrs's 636 packages once more from scratch.

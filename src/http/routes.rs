@@ -6,7 +6,7 @@ use super::{
     models, openapi, pairs, people, policies, runs, session, stats, ui,
 };
 use actix_web::http::header::ALLOW;
-use actix_web::middleware::from_fn;
+use actix_web::middleware::{Compress, from_fn};
 use actix_web::web::{self, ServiceConfig, delete, get, post, put};
 use actix_web::{HttpResponse, Resource, ResponseError};
 
@@ -28,7 +28,7 @@ pub fn table(app: &mut ServiceConfig) {
                 .default_service(web::to(not_found)),
         )
         .service(at("/metrics", "GET").route(get().to(metrics::metrics)))
-        .default_service(web::to(ui::serve));
+        .default_service(web::route().to(ui::serve).wrap(Compress::default()));
 }
 
 /// What only people who are signed in reach.

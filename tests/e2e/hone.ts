@@ -1,10 +1,11 @@
 // Starts the real server on a fresh data folder and signs people in. HONE_BIN names the binary; examples/tiny_base stands beside it.
-import { test as base, expect, type Page } from '@playwright/test';
+import { test as base, expect, type Locator, type Page } from '@playwright/test';
 import { execFile, spawn, type ChildProcess } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { promisify } from 'node:util';
+import { front } from './pages';
 
 const binary = process.env['HONE_BIN'] ?? resolve(__dirname, '../../target/release/hone');
 const tinyBase = join(dirname(binary), 'examples/tiny_base');
@@ -70,8 +71,22 @@ export async function signIn(page: Page, hone: Hone, key: string): Promise<void>
   await expect(page.getByRole('navigation', { name: 'Pages' })).toBeVisible();
 }
 
+/** Says something in the chat, and waits for the whole answer. */
+export async function say(page: Page, text: string): Promise<void> {
+  await page.getByLabel('Message', { exact: true }).fill(text);
+  await page.getByLabel('Message', { exact: true }).press('Enter');
+  await expect(page.getByRole('article', { name: /nswer/ }).last()).toHaveAttribute('aria-busy', 'false');
+}
+
+/** The list of conversations: in the rail where there is room, else opened. */
+export async function chatList(page: Page): Promise<Locator> {
+  const all = page.getByRole('button', { name: 'All chats' });
+  if (await all.isVisible()) await all.click();
+  return page.locator('.list:visible');
+}
+
 /** Goes to a page through the rail or the bottom bar. */
-export async function visit(page: Page, name: 'Chat' | 'Compare' | 'Operate'): Promise<void> {
+export async function visit(page: Page, name: 'Chat' | 'Compare' | 'Label' | 'Operate'): Promise<void> {
   await page.getByRole('navigation', { name: 'Pages' }).getByRole('link', { name, exact: true }).click();
 }
 
@@ -84,7 +99,9 @@ export const test = base.extend<{ person: (role: string) => Promise<string>; cle
     async ({ engine }, use) => {
       const data = await mkdtemp(join(tmpdir(), 'hone-e2e-'));
       const { hone, server } = await start(data, engine);
-      await use(hone);
+      const pages = process.env['HONE_DIST'] ? await front(hone.url) : null;
+      await use(pages ? { ...hone, url: pages.url, signInUrl: hone.signInUrl.replace(hone.url, pages.url) } : hone);
+      pages?.close();
       const ended = new Promise((done) => server.once('exit', done));
       server.removeAllListeners('exit');
       server.once('exit', () => undefined);

@@ -8,6 +8,19 @@ import { expect } from './hone';
 
 const axe = readFileSync(createRequire(join(__dirname, '../../web/package.json')).resolve('axe-core/axe.min.js'), 'utf8');
 
+/** Checks a page in light and dark, and on a tablet too where the project is the desktop. */
+export async function checkAll(page: Page, name: string): Promise<void> {
+  const size = page.viewportSize() ?? { width: 1440, height: 900 };
+  const sizes = size.width > 1000 ? [{ width: 768, height: 1024 }, size] : [size];
+  for (const at of sizes) {
+    await page.setViewportSize(at);
+    for (const colorScheme of ['dark', 'light'] as const) {
+      await page.emulateMedia({ colorScheme });
+      await check(page, `${name}-${at.width}-${colorScheme}`);
+    }
+  }
+}
+
 /** Checks a page as it is now, and leaves `name`.png in test-results/screens. */
 export async function check(page: Page, name: string): Promise<void> {
   // Colours are judged when nothing fades any more.

@@ -29,7 +29,7 @@ test('a cycle is watched live, promotes its policy, and is rolled back', async (
 
   const jobs = page.getByRole('region', { name: 'Jobs' });
   await expect(jobs.getByRole('listitem').first()).toContainText('Succeeded', { timeout: 150_000 });
-  for (const chart of ['Reward model: accuracy', 'PPO: reward', 'PPO: KL from the reference']) {
+  for (const chart of ['Reward model: accuracy', 'PPO: reward', 'PPO: KL from the reference', 'PPO: answer length', 'PPO: entropy', 'PPO: value loss', 'PPO: explained variance']) {
     await expect(page.getByRole('figure', { name: chart }).locator('path.curve').first()).toHaveAttribute('d', /^M.*L/);
   }
   await expect(loop.getByText('Passed')).toBeVisible();
@@ -44,14 +44,16 @@ test('a cycle is watched live, promotes its policy, and is rolled back', async (
   await check(page, `policy-${info.project.name}`);
   await detail.getByRole('button', { name: 'Close' }).click();
 
-  const made = page.getByRole('region', { name: 'Policies' }).getByRole('row').filter({ hasText: 'pol-' });
+  await page.getByRole('link', { name: 'Policies' }).click();
+  const made = page.getByRole('region', { name: 'Policies' }).getByRole('listitem').filter({ hasText: 'pol-' });
   await expect(made).toContainText('Served');
   await page.getByRole('button', { name: 'Roll back' }).click();
   await expect(page.getByRole('dialog')).toContainText('Nothing is deleted');
   await page.getByRole('dialog').getByRole('button', { name: 'Roll back' }).click();
   await expect(page.getByRole('dialog')).toHaveCount(0);
   await expect(made).not.toContainText('Served');
-  await expect(loop.getByText('Base model')).toBeVisible();
+  await expect(page.getByRole('region', { name: 'Policies' }).getByRole('listitem').filter({ hasText: 'the base model' })).toContainText('Served');
+  await differ(page);
 
   await challenge(page, hone, made, info.project.name);
   const card = page.getByRole('region', { name: /Challenger/ });
@@ -59,11 +61,23 @@ test('a cycle is watched live, promotes its policy, and is rolled back', async (
   await page.getByRole('dialog').getByRole('button', { name: 'End it' }).click();
   await expect(card).toHaveCount(0);
 
+  await page.getByRole('link', { name: 'Policies' }).click();
   await made.getByRole('button').click();
   await page.getByRole('dialog').getByRole('button', { name: 'Serve this policy…' }).click();
   await page.getByRole('dialog').getByRole('button', { name: 'Serve it' }).click();
   await expect(made).toContainText('Served');
 });
+
+/** The served policy and the one before it answer the same prompt, side by side. */
+async function differ(page: Page): Promise<void> {
+  await page.getByRole('button', { name: 'Compare two on a prompt' }).click();
+  const dialog = page.getByRole('dialog');
+  await dialog.getByLabel(/^Prompt/).fill('question 3');
+  await dialog.getByRole('button', { name: 'Ask both' }).click();
+  await expect(dialog.getByText(/Words that the other side lacks/)).toBeVisible();
+  await expect(dialog.getByLabel(/answer$/)).toHaveCount(2);
+  await dialog.getByRole('button', { name: 'Close' }).click();
+}
 
 /** Tries a policy beside the champion: it answers in the shadow and in comparisons, and a ranking counts for one of the two. */
 async function challenge(page: Page, hone: Hone, made: Locator, project: string): Promise<void> {
@@ -73,9 +87,10 @@ async function challenge(page: Page, hone: Hone, made: Locator, project: string)
   await ask.getByLabel('Answers that it also writes, unseen').fill('1');
   await check(page, `challenge-${project}`);
   await ask.getByRole('button', { name: 'Try it', exact: true }).click();
+  await expect(made).toContainText('Challenger');
+  await page.getByRole('link', { name: 'The loop' }).click();
   const card = page.getByRole('region', { name: /Challenger/ });
   await expect(card).toContainText('half of the answers in comparisons, 100 % of answers in the shadow');
-  await expect(made).toContainText('Challenger');
   await expect(card).toContainText('Nobody has ranked it');
 
   const messages = [{ role: 'user', content: 'what do you say?' }];

@@ -7,17 +7,18 @@ test.beforeEach(async ({ page, hone, person }) => {
 });
 
 test('the loop shows what is served, and the policy tells where it comes from', async ({ page }) => {
-  await expect(page.getByRole('heading', { name: 'The loop' })).toBeVisible();
   await expect(page.getByRole('region', { name: 'The loop' }).getByText('Base model')).toBeVisible();
+  await page.getByRole('link', { name: 'Policies' }).click();
   const policies = page.getByRole('region', { name: 'Policies' });
   await expect(policies.getByText('Served')).toBeVisible();
-  await policies.getByRole('row').nth(1).getByRole('button').click();
+  await policies.getByRole('listitem').first().getByRole('button').click();
   await expect(page.getByRole('dialog')).toContainText('People are answered by it now.');
   await page.keyboard.press('Escape');
   await expect(page.getByRole('dialog')).toHaveCount(0);
 });
 
 test('with nothing to go back to, roll back is off', async ({ page }) => {
+  await page.getByRole('link', { name: 'Policies' }).click();
   await expect(page.getByRole('region', { name: 'Policies' }).getByText('Served')).toBeVisible();
   await expect(page.getByRole('button', { name: 'Roll back' })).toBeDisabled();
 });

@@ -43,6 +43,11 @@ async fn files_with_a_hash_in_their_name_are_cached_for_ever() {
     assert_eq!(script.status(), 200);
     assert_eq!(script.headers()["content-type"], "text/javascript; charset=utf-8");
     assert!(script.headers()["cache-control"].to_str().expect("text").contains("immutable"));
+    let whole = script.bytes().await.expect("a body").len();
+    let path = page.split('"').find(|part| part.starts_with("/assets/") && part.ends_with(".js")).expect("a script");
+    let packed = get(path.to_owned()).header("accept-encoding", "gzip").send().await.expect("an answer");
+    assert_eq!(packed.headers()["content-encoding"], "gzip");
+    assert!(packed.bytes().await.expect("a body").len() < whole / 2, "the page's scripts travel compressed");
 }
 
 #[actix_web::test]

@@ -1,33 +1,16 @@
 // A comparison from the question to the revealed policies. Every step is kept in this browser until it is sent, so
 // that a closed tab loses nothing.
-import { ApiError, call, explain, open } from '../lib/api/client';
+import { ApiError, call, explain, failed, open } from '../lib/api/client';
 import type { Candidate, Comparison, ComparisonEvent, Message, Revealed } from '../lib/api/types';
-import { complete, nextUnplaced, tiers, toggle, type Places } from '../lib/ranking';
 import { forget, load, save } from '../lib/storage';
-
-/** One answer as it is shown. */
-export interface Answer {
-  id: string;
-  content: string;
-  done: boolean;
-  /** Who wrote it, known only after ranking. */
-  policy?: string;
-}
+import { Ranker, unjudged, type Answer, type Work } from '../rank/ranker.svelte';
 
 /** A prompt that has been sent, its answers, and what the person thinks of them so far. */
-export interface Round {
+export interface Round extends Work {
   id: string;
   prompt: string;
   context: Message[];
   k: number;
-  answers: Answer[];
-  places: Places;
-  noneAcceptable: boolean;
-  comment: string;
-  ideal: string | null;
-  /** All answers are there and on the server: it can be ranked. */
-  kept: boolean;
-  sent: boolean;
 }
 
 interface Draft {
@@ -41,8 +24,6 @@ const empty: Draft = { prompt: '', context: [], k: 4, round: null };
 
 class Compare {
   draft = $state<Draft>(structuredClone(empty));
-  /** The answer that the keyboard acts on. */
-  active = $state<string | null>(null);
   asking = $state(false);
   sending = $state(false);
   error = $state<string | null>(null);
@@ -50,19 +31,16 @@ class Compare {
   #person = '';
 
   readonly round = $derived(this.draft.round);
-  readonly ids = $derived(this.draft.round?.answers.map((a) => a.id) ?? []);
-  /** All answers are there: ranking can begin. */
-  readonly ready = $derived(this.draft.round?.kept ?? false);
-  readonly sendable = $derived(
-    this.ready && this.round !== null && !this.round.sent && (this.round.noneAcceptable || complete(this.ids, this.round.places)),
-  );
+  readonly ranker = new Ranker(() => this.draft.round);
 
   /** Takes up a person's draft; what was cut off while it streamed is fetched or asked again. */
   openFor(person: string): void {
     if (this.#person === person) return;
     this.#person = person;
-    this.draft = { ...structuredClone(empty), ...load<Partial<Draft>>(this.#key(), {}) };
-    if (this.round && !this.ready) void this.#recover(this.round);
+    const kept = load<Partial<Draft>>(this.#key(), {});
+    this.draft = { ...structuredClone(empty), ...kept, round: kept.round ? { ...unjudged(), ...kept.round } : null };
+    if (this.round?.kept) this.ranker.begin();
+    else if (this.round) void this.#recover(this.round);
   }
 
   /** Keeps the draft; called whenever it changes. */
@@ -74,7 +52,7 @@ class Compare {
   begin(prompt: string, context: Message[] = []): void {
     this.stop();
     this.error = null;
-    this.active = null;
+    this.ranker.active = null;
     this.draft = { prompt, context, k: this.draft.k, round: null };
     if (this.#person && prompt === '') forget(this.#key());
   }
@@ -82,8 +60,7 @@ class Compare {
   /** Asks the question k times at once. */
   async ask(): Promise<void> {
     const { prompt, context, k } = this.draft;
-    const fresh = { places: {}, noneAcceptable: false, comment: '', ideal: null, kept: false, sent: false };
-    this.draft.round = { id: '', prompt, context, k, answers: [], ...fresh };
+    this.draft.round = { id: '', prompt, context, k, answers: [], ...unjudged() };
     this.error = null;
     this.asking = true;
     this.#abort = new AbortController();
@@ -95,11 +72,23 @@ class Compare {
         if (data === '[DONE]') break;
         this.#take(JSON.parse(data) as ComparisonEvent);
       }
-      if (!this.ready) throw new ApiError('The answers broke off before their end. Ask again.', 0, 'broken');
+      if (!this.round?.kept) throw new ApiError('The answers broke off before their end. Ask again.', 0, 'broken');
     } catch (error) {
-      if (!signal.aborted) this.error = explain(error);
+      if (!signal.aborted) await this.#broken(error, signal);
     }
     if (this.#abort?.signal === signal) this.asking = false;
+  }
+
+  /** The stream broke: the server may have finished the answers all the same. */
+  async #broken(error: unknown, signal: AbortSignal): Promise<void> {
+    const { round } = this;
+    const lost = error instanceof ApiError && error.status === 0;
+    if (lost && round?.id) {
+      const found = await call<Comparison>(`/v1/comparisons/${round.id}`).catch(() => null);
+      if (signal.aborted || this.round !== round) return;
+      if (found) return this.#keep(round, found.candidates);
+    }
+    this.error = explain(error);
   }
 
   /** Stops the answers; the question can be asked again. */
@@ -110,35 +99,35 @@ class Compare {
     this.asking = false;
   }
 
-  /** Puts an answer in a place and goes on to the next that has none. */
-  place(id: string, at: number): void {
-    const { round } = this;
-    if (!round || round.sent || !this.ready || at < 1 || at > this.ids.length) return;
-    round.noneAcceptable = false;
-    round.places = toggle(round.places, id, at);
-    this.active = round.places[id] === undefined ? id : (nextUnplaced(this.ids, round.places, id) ?? id);
-  }
-
   /** Sends the ranking and learns which policy wrote what. */
   async send(): Promise<void> {
     const { round } = this;
-    if (!round || !this.sendable || this.sending) return;
+    if (!round || !this.ranker.sendable || this.sending) return;
     this.sending = true;
     this.error = null;
-    const comment = round.comment.trim();
-    const ideal = round.ideal?.trim();
-    const body = {
-      ranking: round.noneAcceptable ? [] : tiers(this.ids, round.places),
-      ...(round.noneAcceptable ? { not_rankable: true } : {}),
-      ...(comment ? { comment } : {}),
-      ...(ideal ? { ideal } : {}),
-    };
     try {
-      this.#reveal(round, await call<Revealed>(`/v1/comparisons/${round.id}/ranking`, { method: 'POST', body }));
+      this.#reveal(round, await call<Revealed>(`/v1/comparisons/${round.id}/ranking`, { method: 'POST', body: this.ranker.body() }));
     } catch (error) {
       // It has arrived before, and only the reply was lost.
       if (error instanceof ApiError && error.status === 409) await this.#look(round);
       else this.error = explain(error);
+    }
+    this.sending = false;
+  }
+
+  /** Takes a sent ranking back, to rank again. */
+  async takeBack(): Promise<void> {
+    const { round } = this;
+    if (!round?.sent || this.sending) return;
+    this.sending = true;
+    this.error = null;
+    try {
+      await call(`/v1/comparisons/${round.id}/ranking`, { method: 'DELETE' });
+      round.sent = false;
+      for (const answer of round.answers) delete answer.policy;
+      this.ranker.begin();
+    } catch (error) {
+      this.error = explain(error);
     }
     this.sending = false;
   }
@@ -157,7 +146,7 @@ class Compare {
       if (answer && policy) answer.policy = policy;
     }
     round.sent = true;
-    this.active = null;
+    this.ranker.active = null;
   }
 
   #take(event: ComparisonEvent): void {
@@ -178,7 +167,7 @@ class Compare {
         this.#keep(round, event.candidates);
         break;
       case 'error':
-        throw new ApiError(event.error.message, 500);
+        throw failed(event.error);
     }
   }
 
@@ -186,7 +175,7 @@ class Compare {
   #keep(round: Round, candidates: readonly Candidate[]): void {
     round.answers = candidates.map(({ id, content }) => ({ id, content, done: true }));
     round.kept = true;
-    this.active = this.ids[0] ?? null;
+    this.ranker.begin();
   }
 
   #answer(id: string, change: (answer: Answer) => void): void {

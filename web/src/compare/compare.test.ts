@@ -38,7 +38,7 @@ it('collects the answers as they stream, and can be ranked only once the server 
   ]);
   await compare.ask();
   expect(compare.round?.answers.map((a) => a.content)).toEqual(['one', 'two']);
-  expect(compare.ready).toBe(false);
+  expect(compare.round?.kept).toBe(false);
   expect(compare.error).toContain('broke off');
 });
 
@@ -47,20 +47,52 @@ it('moves on to the next answer with each place, and sends tiers', async () => {
     candidates: [{ ...whole[0], policy: 'p1' }, { ...whole[1], policy: 'p2' }],
   });
   await compare.ask();
-  expect([compare.ready, compare.active]).toEqual([true, 'a']);
-  compare.place('a', 2);
-  expect(compare.active).toBe('b');
-  expect(compare.sendable).toBe(false);
-  compare.place('b', 1);
-  compare.place('b', 9);
-  expect(compare.sendable).toBe(true);
+  expect([compare.round?.kept, compare.ranker.active]).toEqual([true, 'a']);
+  compare.ranker.place('a', 2);
+  expect(compare.ranker.active).toBe('b');
+  expect(compare.ranker.sendable).toBe(false);
+  compare.ranker.place('b', 1);
+  compare.ranker.place('b', 9);
+  expect(compare.ranker.sendable).toBe(true);
   await compare.send();
   const [path, init] = fetch.mock.calls[1] as [string, RequestInit];
   expect(path).toBe('/v1/comparisons/cmp_1/ranking');
   expect(JSON.parse(String(init.body))).toEqual({ ranking: [['b'], ['a']] });
   expect(compare.round?.answers.map((a) => a.policy)).toEqual(['p1', 'p2']);
-  compare.place('a', 1);
+  compare.ranker.place('a', 1);
   expect(compare.round?.places).toEqual({ a: 2, b: 1 });
+});
+
+it('takes moves back one by one, and a sent ranking as a whole', async () => {
+  const fetch = answers([begun, { type: 'complete', id: 'cmp_1', candidates: whole }], { candidates: whole.map((c) => ({ ...c, policy: 'p' })) }, { id: 'cmp_1' });
+  await compare.ask();
+  const { ranker } = compare;
+  ranker.place('a', 1);
+  ranker.nudge(1);
+  ranker.setNone(true);
+  ranker.undo();
+  expect(compare.round).toMatchObject({ places: { a: 1, b: 2 }, noneAcceptable: false });
+  ranker.undo();
+  expect(compare.round?.places).toEqual({ a: 1 });
+  ranker.move('b', 2);
+  ranker.rate('a', 6);
+  ranker.flag('b', 'made_up');
+  ranker.flag('a', 'opinion');
+  ranker.flag('a', 'opinion');
+  ranker.writeIdeal();
+  expect(compare.round?.ideal).toBe('one');
+  await compare.send();
+  expect(JSON.parse(String((fetch.mock.calls[1] as [string, RequestInit])[1].body))).toEqual({
+    ranking: [['a'], ['b']],
+    labels: { a: { overall: 6, flags: [] }, b: { flags: ['made_up'] } },
+    ideal: 'one',
+  });
+  ranker.move('a', 2);
+  expect(compare.round?.places).toEqual({ a: 1, b: 2 });
+  await compare.takeBack();
+  expect(fetch.mock.calls[2]).toMatchObject(['/v1/comparisons/cmp_1/ranking', { method: 'DELETE' }]);
+  expect(compare.round?.answers.some((a) => a.policy)).toBe(false);
+  expect(ranker.open).toBe(true);
 });
 
 it('finds answers again that a closed tab left on the server, and forgets those that were never kept', async () => {
@@ -68,7 +100,7 @@ it('finds answers again that a closed tab left on the server, and forgets those 
   answers({ id: 'cmp_1', messages: [], candidates: whole, ranking: null });
   localStorage.setItem('hone.compare.x', JSON.stringify({ prompt: 'p', context: [], k: 2, round: half }));
   compare.openFor('x');
-  await vi.waitFor(() => expect(compare.ready).toBe(true));
+  await vi.waitFor(() => expect(compare.round?.kept).toBe(true));
   expect(compare.round?.answers[1]?.content).toBe('two');
 
   answers();

@@ -27,3 +27,18 @@ function copyBySelection(text: string): boolean {
   area.remove();
   return done;
 }
+
+/** Hands a text to the person as a file. */
+export function download(name: string, type: string, text: string): void {
+  const address = URL.createObjectURL(new Blob([text], { type: `${type};charset=utf-8` }));
+  const link = document.createElement('a');
+  link.href = address;
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(address), 10_000);
+}
+
+/** Whether a key press belongs to something that takes text, or to an open dialog. */
+export function typing(event: KeyboardEvent): boolean {
+  return event.target instanceof HTMLElement && event.target.closest('textarea, input:not([type=checkbox]), select, dialog, [contenteditable], [popover]') !== null;
+}

@@ -55,6 +55,32 @@ describe('render', () => {
   });
 });
 
+describe('maths', () => {
+  it.each([
+    ['so $x^2$ is', 'x^2'],
+    ['so \\(a_1 + b\\) is', 'a_1 + b'],
+    ['$$\n\\frac{a}{b}\n$$', '\\frac{a}{b}'],
+    ['text\n\\[ e = mc^2 \\]\nmore', 'e = mc^2'],
+    ['$a<b "c"$', 'a<b "c"'],
+  ])('finds it in %j', (markdown, tex) => {
+    expect(html(markdown).querySelector<HTMLElement>('.maths')?.dataset['tex']).toBe(tex);
+  });
+  it.each(['It costs $5 and $10.', 'a $ b $ c', '`$x$`', '```\n$$\nx\n$$\n```', 'half of $x'])('finds none in %j', (markdown) => {
+    expect(html(markdown).querySelector('.maths')).toBeNull();
+  });
+});
+
+describe('what is large or odd', () => {
+  it('keeps the numbers of a list and the boxes of a task list', () => {
+    expect(html('3. three\n4. four').querySelector('ol')?.start).toBe(3);
+    expect(html('- [x] done').querySelector<HTMLInputElement>('input')?.disabled).toBe(true);
+  });
+  it('shows what is nested beyond reason, or endless, as text', () => {
+    expect(html('>'.repeat(20_000) + ' deep').textContent).toContain('deep');
+    expect(html('x'.repeat(400_000)).querySelector('.plain')).not.toBeNull();
+  });
+});
+
 describe('escapeHtml', () => {
   it('leaves nothing that ends an attribute', () => {
     expect(escapeHtml(`<a b="c" d='e'>&`)).toBe('&lt;a b=&quot;c&quot; d=&#39;e&#39;&gt;&amp;');

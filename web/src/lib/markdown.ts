@@ -2,6 +2,7 @@
 // run, load or restyle, and links open elsewhere without a way back.
 import DOMPurify from 'dompurify';
 import { Marked } from 'marked';
+import { block, inline } from './mathtext';
 
 const marked = new Marked({
   gfm: true,
@@ -12,17 +13,27 @@ const marked = new Marked({
     // An image would tell a foreign server that the answer was read. It becomes the link that it hides.
     image: ({ href, text }) => `<a href="${escapeHtml(href)}">${escapeHtml(text || href)}</a>`,
   },
+  extensions: [
+    { ...inline, renderer: ({ raw, text }) => `<span class="maths" data-tex="${escapeHtml(String(text))}">${escapeHtml(raw)}</span>` },
+    { ...block, renderer: ({ raw, text }) => `<p class="maths" data-tex="${escapeHtml(String(text))}">${escapeHtml(raw)}</p>` },
+  ],
 });
 
 const allowed = {
   ALLOWED_TAGS: [
-    'p', 'br', 'hr', 'strong', 'em', 'del', 'code', 'pre', 'blockquote', 'ul', 'ol', 'li', 'a',
+    'p', 'br', 'hr', 'strong', 'em', 'del', 'code', 'pre', 'blockquote', 'ul', 'ol', 'li', 'a', 'span',
     'h1', 'h2', 'h3', 'h4', 'h5', 'h6', 'table', 'thead', 'tbody', 'tr', 'th', 'td', 'input',
   ],
-  ALLOWED_ATTR: ['href', 'class', 'start', 'align', 'type', 'checked', 'disabled'],
+  ALLOWED_ATTR: ['href', 'class', 'start', 'align', 'type', 'checked', 'disabled', 'data-tex'],
+  ALLOW_DATA_ATTR: false,
+  // These hold no address, so the rule for addresses isn't asked.
+  ADD_URI_SAFE_ATTR: ['start', 'align', 'type', 'checked', 'disabled', 'data-tex'],
   ALLOWED_URI_REGEXP: /^(?:https?:|mailto:)/i,
   RETURN_DOM_FRAGMENT: true as const,
 };
+
+/** Longer than any model's answer; more is shown as plain text, which no length makes slow. */
+const longest = 300_000;
 
 /** `&`, `<`, `>` and quotes as entities. */
 export function escapeHtml(text: string): string {
@@ -35,9 +46,30 @@ function showOverrides(text: string): string {
   return text.replace(/[\u202A-\u202E\u2066-\u2069]/g, '\u25AF');
 }
 
+/** The answer as it was written, where it can't be rendered. */
+function plain(text: string): DocumentFragment {
+  const fragment = document.createDocumentFragment();
+  const p = document.createElement('p');
+  p.className = 'plain';
+  p.textContent = text;
+  fragment.append(p);
+  return fragment;
+}
+
+/** Markdown as HTML; null where it is so deeply nested that the parser gives up. */
+function parsed(markdown: string): string | null {
+  try {
+    return marked.parse(markdown, { async: false });
+  } catch {
+    return null;
+  }
+}
+
 /** The answer as a fragment that holds nothing that runs. */
 export function render(markdown: string): DocumentFragment {
-  const html = marked.parse(showOverrides(markdown), { async: false });
+  const text = showOverrides(markdown);
+  const html = text.length > longest ? null : parsed(text);
+  if (html === null) return plain(text);
   const fragment = DOMPurify.sanitize(html, allowed);
   for (const link of fragment.querySelectorAll('a')) {
     link.target = '_blank';
@@ -51,6 +83,8 @@ export function render(markdown: string): DocumentFragment {
     const scroll = document.createElement('div');
     scroll.className = 'table-scroll';
     scroll.tabIndex = 0;
+    scroll.role = 'group';
+    scroll.ariaLabel = 'Table';
     table.replaceWith(scroll);
     scroll.append(table);
   }

@@ -2,7 +2,7 @@
 // never sent or logged by anything in between.
 
 /** The pages. */
-export type Page = 'chat' | 'compare' | 'operate' | 'sign-in';
+export type Page = 'chat' | 'compare' | 'label' | 'operate' | 'sign-in';
 
 /** Where we are: the page, what follows it (an id), and the query. */
 export interface Place {
@@ -11,7 +11,7 @@ export interface Place {
   query: URLSearchParams;
 }
 
-const pages: readonly string[] = ['chat', 'compare', 'operate', 'sign-in'];
+const pages: readonly string[] = ['chat', 'compare', 'label', 'operate', 'sign-in'];
 
 /** Reads a place from the address's hash; what isn't known is the chat. */
 export function parse(hash: string): Place {

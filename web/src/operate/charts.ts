@@ -1,4 +1,4 @@
-// Which curves are shown, out of all that a run writes: the few that tell whether it goes well.
+// Which curves are shown, out of all that a run writes: those that tell whether it goes well.
 import type { JobView, Phase } from '../lib/api/types';
 import type { Point } from './chart';
 
@@ -36,13 +36,37 @@ const plans: readonly Plan[] = [
     kind: 'ppo',
     title: 'PPO: reward',
     about: 'The reward model’s score of the policy’s answers. It should rise.',
-    lines: { score: ['objective/scores'] },
+    lines: { score: ['objective/scores'], 'after KL': ['objective/rlhf_reward'] },
   },
   {
     kind: 'ppo',
     title: 'PPO: KL from the reference',
     about: 'How far the policy has moved, in nats per answer. It should rise slowly and stay bounded.',
     lines: { KL: ['objective/kl'] },
+  },
+  {
+    kind: 'ppo',
+    title: 'PPO: answer length',
+    about: 'In tokens. A reward that only grows because answers do is a warning.',
+    lines: { mean: ['response_tokens'], 'longest 5 %': ['response_tokens_p95'] },
+  },
+  {
+    kind: 'ppo',
+    title: 'PPO: entropy',
+    about: 'In nats per answer. Near 0, the policy says one thing only.',
+    lines: { entropy: ['objective/entropy'] },
+  },
+  {
+    kind: 'ppo',
+    title: 'PPO: value loss',
+    about: 'How wrong the guess of the coming reward is. It should fall.',
+    lines: { value: ['loss/value_avg'] },
+  },
+  {
+    kind: 'ppo',
+    title: 'PPO: explained variance',
+    about: 'How much of the rewards the value function foresees: 1 is all, 0 is none.',
+    lines: { explained: ['val/explained_variance'] },
   },
 ];
 

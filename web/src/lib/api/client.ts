@@ -1,5 +1,6 @@
 // The one place that talks to the server: requests, streams, and errors as sentences.
 import { sentence } from '../format';
+import { inWords } from './errors';
 import { events, type SseEvent } from './sse';
 
 /** What went wrong, as a sentence that a person can act on. */
@@ -27,29 +28,24 @@ export function onSignedOut(listener: () => void): void {
 
 const unreachable = "The server can't be reached. Check that hone is running and that you are online, then try again.";
 
-const byStatus: Record<number, string> = {
-  401: 'You are signed out. Sign in again to go on.',
-  403: "Your role doesn't allow this. Ask an administrator for the operator role.",
-  404: "This doesn't exist any more, or it isn't yours.",
-  413: 'This is more text than the server takes. Shorten it and try again.',
-  429: 'You are sending requests faster than your limit allows.',
-  503: 'The model is busy: as many requests as may wait are waiting already.',
-};
-
-function inWords(status: number, said: string | undefined): string {
-  return sentence(said?.trim() || byStatus[status] || `The server answered with status ${status}. Try again.`);
-}
-
 interface ErrorBody {
   error?: { message?: string; code?: string | null };
 }
 
-async function failure(response: Response): Promise<ApiError> {
+async function failure(response: Response, path: string): Promise<ApiError> {
   const body = (await response.json().catch(() => ({}))) as ErrorBody;
   const after = Number(response.headers.get('retry-after') ?? Number.NaN);
   const retry = Number.isFinite(after) ? after : null;
-  const wait = retry === null ? '' : ` Try again in ${Math.max(1, Math.ceil(retry))} s.`;
-  return new ApiError(inWords(response.status, body.error?.message) + wait, response.status, body.error?.code ?? '', retry);
+  const code = body.error?.code ?? '';
+  const said = body.error?.message?.trim() ?? '';
+  // At the sign-in, the server says what is wrong with the key; anywhere else its absence is all that matters.
+  const words = path === '/v1/session' && said ? sentence(said) : inWords(response.status, code, said, retry);
+  return new ApiError(words, response.status, code, retry);
+}
+
+/** An error that came within a stream. */
+export function failed({ message, code }: { message: string; code: string }): ApiError {
+  return new ApiError(inWords(500, code, message, null), 500, code);
 }
 
 /** How a request is made. */
@@ -57,18 +53,23 @@ export interface Options {
   method?: 'GET' | 'POST' | 'PUT' | 'DELETE';
   body?: unknown;
   signal?: AbortSignal | undefined;
+  /** Goes on although the page closes. */
+  keepalive?: boolean;
+  /** The body's type where it isn't JSON; `body` is a text then. */
+  type?: string;
 }
 
-async function request(path: string, { method = 'GET', body, signal }: Options, accept: string): Promise<Response> {
+async function request(path: string, { method = 'GET', body, signal, keepalive = false, type }: Options, accept: string): Promise<Response> {
   const headers: Record<string, string> = { accept };
-  if (body !== undefined) headers['content-type'] = 'application/json';
+  if (body !== undefined) headers['content-type'] = type ?? 'application/json';
   let response: Response;
   try {
     response = await fetch(path, {
       method,
       headers,
       credentials: 'same-origin',
-      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+      keepalive,
+      ...(body === undefined ? {} : { body: type === undefined ? JSON.stringify(body) : String(body) }),
       ...(signal ? { signal } : {}),
     });
   } catch (error) {
@@ -76,7 +77,7 @@ async function request(path: string, { method = 'GET', body, signal }: Options, 
     throw new ApiError(unreachable, 0, 'unreachable');
   }
   if (!response.ok) {
-    const error = await failure(response);
+    const error = await failure(response, path);
     if (response.status === 401) whenSignedOut();
     throw error;
   }
@@ -88,6 +89,11 @@ export async function call<T>(path: string, options: Options = {}): Promise<T> {
   const response = await request(path, options, 'application/json');
   if (response.status === 204) return undefined as T;
   return (await response.json()) as T;
+}
+
+/** Sends a text that isn't JSON. */
+export function send(path: string, text: string, type: string): Promise<Response> {
+  return request(path, { method: 'POST', body: text, type }, 'application/json');
 }
 
 /** A request whose answer is a stream of events, with the answer's headers. */

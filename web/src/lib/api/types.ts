@@ -15,6 +15,8 @@ export type Comparison = Schemas['ComparisonBody'];
 export type ComparisonEvent = Schemas['ComparisonEvent'];
 /** What a ranking is answered with: who wrote what. */
 export type Revealed = Schemas['RankingAnswer'];
+/** What was erased of a person, and what had learned from it. */
+export type Erasure = Schemas['Erasure'];
 export type JobKind = Schemas['JobKind'];
 export type JobState = Schemas['JobState'];
 export type PolicyState = Schemas['PolicyState'];
@@ -24,6 +26,27 @@ export type Traffic = Schemas['Traffic'];
 export type Duel = Schemas['Duel'];
 /** An answer that a challenger wrote in the shadow, beside the one that was shown. */
 export type Shadow = With<Schemas['Shadow'], { messages: Message[] }>;
+
+/** A conversation in the list, and one with its turns. */
+export type ConversationEntry = Schemas['ConversationEntry'];
+export type ConversationTurn = Schemas['ConversationTurn'];
+export type Conversation = With<Schemas['ConversationBody'], { turns: ConversationTurn[] }>;
+
+/** A task of the labeling queue, and how far its labeler is. */
+export type LabelingTask = With<Schemas['TaskBody'], { messages: Message[] }>;
+export type LabelingProgress = Schemas['Progress'];
+export type Agreement = Schemas['Agreement'];
+export type Guidelines = Schemas['Guidelines'];
+
+/** What operators look through: a piece of feedback, and who gave how much of it. */
+export type DataItem = With<Schemas['DataItem'], { messages: Message[] }>;
+export type LabelerReport = Schemas['LabelerReport'];
+export type Imported = Schemas['ImportBody'];
+
+/** What admins manage. */
+export type Person = Schemas['PersonBody'];
+export type Credential = Schemas['Credential'];
+export type AuditEntry = With<Schemas['AuditEntry'], { detail: Record<string, unknown> }>;
 
 /** One piece of a streamed chat answer: OpenAI's chat.completion.chunk, or the error that ended it. */
 export interface ChatChunk {
