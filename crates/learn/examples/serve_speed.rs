@@ -24,9 +24,9 @@ fn measure(base: &Base, sessions: usize, tokens: usize, ws: &mut Workspace) -> R
     let mut ms = Vec::new();
     for _ in 0..STEPS {
         let mut parts: Vec<Part<'_>> =
-            all.iter_mut().map(|session| Part { session, tokens: &next, logits: true }).collect();
+            all.iter_mut().map(|session| Part { session, adapter: None, tokens: &next, logits: true }).collect();
         let begun = Instant::now();
-        let logits = pass(base, None, &mut parts, ws)?;
+        let logits = pass(base, &mut parts, ws)?;
         ms.push(begun.elapsed().as_secs_f64() * 1e3);
         ws.give(logits);
         if tokens > 1 {
