@@ -4,7 +4,7 @@
 //! once and never adds across a vector (the layout of Goto & van de Geijn 2008, "Anatomy of high-performance matrix multiplication"). Each
 //! output is summed input after input, in one order, so that a row's bits depend neither on the other rows nor on the number of threads.
 
-use super::matmul::{Columns, Out};
+use super::matmul::{Columns, MatMut, Out};
 use super::stored::{BLOCK, wide as widened};
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
@@ -286,30 +286,33 @@ impl Product<'_> {
     ) {
         let x: &[[f32; R]] = self.x[row * self.ins..(row + R) * self.ins].as_chunks().0;
         let mut sums = [[ZERO; R]; N];
-        for n in 0..N {
-            let col = (at + n) * WIDTH;
-            // SAFETY: each panel is one task's, so nobody else has these columns; the block dies at the end of this turn.
-            #[allow(unsafe_code)]
-            let mut y = unsafe { self.y.block(row, R, col, WIDTH.min(self.outs - col)) };
-            if self.out == Out::Add {
-                for r in 0..R {
+        if self.out == Out::Add {
+            for (n, sums) in sums.iter_mut().enumerate() {
+                let mut y = self.block(row, R, at + n);
+                for (r, sums) in sums.iter_mut().enumerate() {
                     let mut all = [0.0; WIDTH];
                     all[..y.row(r).len()].copy_from_slice(y.row(r));
-                    sums[n][r] = pair(&all, |x| x);
+                    *sums = pair(&all, |x| x);
                 }
             }
         }
         products(x, panels, which, &mut sums);
-        for n in 0..N {
-            let col = (at + n) * WIDTH;
-            // SAFETY: as above.
-            #[allow(unsafe_code)]
-            let mut y = unsafe { self.y.block(row, R, col, WIDTH.min(self.outs - col)) };
-            for r in 0..R {
-                let [low, high] = sums[n][r].map(f32x8::to_array);
-                let (y, all) = (y.row(r), [low, high]);
+        for (n, sums) in sums.iter().enumerate() {
+            let mut y = self.block(row, R, at + n);
+            for (r, sums) in sums.iter().enumerate() {
+                let (y, all) = (y.row(r), sums.map(f32x8::to_array));
                 y.copy_from_slice(&all.as_flattened()[..y.len()]);
             }
+        }
+    }
+
+    /// A panel's columns of some rows of y.
+    fn block(&self, row: usize, rows: usize, panel: usize) -> MatMut<'_, f32> {
+        let col = panel * WIDTH;
+        // SAFETY: each panel is one task's, so nobody else has these columns, and the task drops a block before it takes another.
+        #[allow(unsafe_code)]
+        unsafe {
+            self.y.block(row, rows, col, WIDTH.min(self.outs - col))
         }
     }
 }
