@@ -38,7 +38,8 @@ export function download(name: string, type: string, text: string): void {
   setTimeout(() => URL.revokeObjectURL(address), 10_000);
 }
 
-/** Whether a key press belongs to something that takes text, or to an open dialog. */
+/** Whether a key press belongs to something that takes text, or to an open dialog. One that was just closed keeps the focus for a moment. */
 export function typing(event: KeyboardEvent): boolean {
-  return event.target instanceof HTMLElement && event.target.closest('textarea, input:not([type=checkbox]), select, dialog, [contenteditable], [popover]') !== null;
+  const takes = 'textarea, input:not([type=checkbox]), select, dialog[open], [contenteditable], [popover]:popover-open';
+  return event.target instanceof HTMLElement && event.target.closest(takes) !== null;
 }
