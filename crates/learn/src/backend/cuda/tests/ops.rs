@@ -154,11 +154,12 @@ fn linears() {
         for out in [Out::Set, Out::Add] {
             let (mut y_cpu, mut low_cpu) = (y.clone(), vec![0.0; rows * 2 * r]);
             let f = Linear { w: &stored, bias: Some(&bias), ins, outs };
-            Cpu.linear(&f, Some(&adapters()), &x, out, &mut y_cpu, &mut low_cpu);
+            Cpu.linear(&f, Some(&Cpu.adapters(adapters())), &x, out, &mut y_cpu, &mut low_cpu);
             let (mut d_low_cpu, mut dx_cpu) = (vec![0.0; rows * 2 * r], vec![0.0; rows * ins]);
             let mut grads_cpu = grads(r, ins);
-            Cpu.adapters_backward(&f, &adapters(), (&x, &low_cpu), &dy, &mut d_low_cpu, &mut parts(&mut grads_cpu));
-            Cpu.linear_backward(&f, Some(&adapters()), &d_low_cpu, &dy, &mut dx_cpu);
+            let on_cpu = Cpu.adapters(adapters());
+            Cpu.adapters_backward(&f, &on_cpu, (&x, &low_cpu), &dy, &mut d_low_cpu, &mut parts(&mut grads_cpu));
+            Cpu.linear_backward(&f, Some(&on_cpu), &d_low_cpu, &dy, &mut dx_cpu);
             for cuda in devices() {
                 let up = |v: &[f32]| cuda.0.buffer_of(v);
                 let (matrix, bias, on) = (Matrix::new(&cuda.0, &stored, ins), up(&bias), cuda.adapters(adapters()));
