@@ -1,0 +1,69 @@
+//! Products with panels against their definition, and a row's bits against those of a row alone.
+
+use super::*;
+use crate::kernels::check::random;
+use crate::kernels::stored::{Format, Stored};
+
+fn numbers(n: usize, seed: u64) -> Vec<f32> {
+    random(n, seed).iter().map(|x| *x as f32).collect()
+}
+
+/// Rows of whole blocks and not; outputs of whole panels and not.
+const SHAPES: [(usize, usize); 3] = [(5 * WIDTH, 2 * BLOCK), (9 * WIDTH + 3, 3 * BLOCK), (7, 20)];
+
+fn packed(outs: usize, ins: usize, format: Format) -> (Panels, Vec<f32>) {
+    let stored = Stored::new(numbers(outs * ins, 1), ins, format);
+    let plain = stored.slice(0, outs * ins).into_owned();
+    match stored.packed(ins) {
+        Stored::Panels(panels) => (panels, plain),
+        other => panic!("{other:?} isn't packed"),
+    }
+}
+
+#[test]
+fn every_number_of_rows_agrees_with_the_definition() {
+    for ((outs, ins), format) in SHAPES.into_iter().flat_map(|s| FORMATS.map(|f| (s, f))) {
+        let (panels, plain) = packed(outs, ins, format);
+        for rows in (1..2 * ROWS + 2).chain([50]) {
+            let x = numbers(rows * ins, 2);
+            for out in [Out::Set, Out::Add] {
+                let mut y = vec![1.0; rows * outs];
+                panels.multiply(&x, out, &mut y);
+                for (at, y) in y.iter().enumerate() {
+                    let (r, o) = (at / outs, at % outs);
+                    let products = (0..ins).map(|i| f64::from(x[r * ins + i]) * f64::from(plain[o * ins + i]));
+                    let expected = products.sum::<f64>() + if out == Out::Add { 1.0 } else { 0.0 };
+                    assert!((f64::from(*y) - expected).abs() < 1e-4, "{format:?}: row {r} of {rows}, output {o}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_row_gives_the_same_bits_alone_and_in_a_crowd() {
+    for ((outs, ins), format) in SHAPES.into_iter().flat_map(|s| FORMATS.map(|f| (s, f))) {
+        let (panels, _) = packed(outs, ins, format);
+        for rows in [2, 5, 9, 61] {
+            let (x, mut crowd) = (numbers(rows * ins, 3), vec![0.5; rows * outs]);
+            panels.multiply(&x, Out::Add, &mut crowd);
+            for (x, expected) in x.chunks(ins).zip(crowd.chunks(outs)) {
+                let mut alone = vec![0.5; outs];
+                panels.multiply(x, Out::Add, &mut alone);
+                assert_eq!(alone, expected, "{format:?}, {rows} rows");
+            }
+        }
+    }
+}
+
+#[test]
+fn values_are_found_again() {
+    for ((outs, ins), format) in SHAPES.into_iter().flat_map(|s| FORMATS.map(|f| (s, f))) {
+        let (panels, plain) = packed(outs, ins, format);
+        for (at, expected) in plain.iter().enumerate() {
+            assert_eq!(panels.value(at / ins, at % ins), *expected, "{format:?}");
+        }
+    }
+}
+
+const FORMATS: [Format; 3] = [Format::F32, Format::Bf16, Format::Q8];
