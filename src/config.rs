@@ -1,7 +1,9 @@
 //! The configuration: defaults, overridden by `hone.toml`, overridden by `HONE_*`, overridden by flags; each value knows where it came from.
 //! A new setting is a field below and nothing else: its key in the file, its `HONE_*` name and its line in `hone config` follow from it.
 
+use crate::jobs::canary::CanaryConfig;
 use crate::jobs::gate::GateConfig;
+use crate::jobs::triggers::Retrain;
 use crate::labeling::LabelingConfig;
 use crate::serving::ServingConfig;
 use crate::serving::remote::RemoteConfig;
@@ -32,6 +34,8 @@ pub struct Config {
     pub retrain: Retrain,
     /// What a new policy must show before it is promoted.
     pub gate: GateConfig,
+    /// Whether people's comparisons decide about what has passed the gate.
+    pub canary: CanaryConfig,
     /// What labelers are given.
     pub labeling: LabelingConfig,
     /// How many answers are computed at once, and how many may wait.
@@ -52,6 +56,7 @@ impl Default for Config {
             limits: Limits::default(),
             retrain: Retrain::default(),
             gate: GateConfig::default(),
+            canary: CanaryConfig::default(),
             labeling: LabelingConfig::default(),
             serving: ServingConfig::default(),
             remote: RemoteConfig::default(),
@@ -94,16 +99,6 @@ impl Default for Limits {
     fn default() -> Self {
         Self { body_bytes_max: 2 << 20, import_bytes_max: 64 << 20, requests_per_minute_max: 600, drain_seconds: 60 }
     }
-}
-
-/// When the model is retrained by itself.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Retrain {
-    /// Cron expression in UTC ("0 3 * * *" is every night at three); none: not by time.
-    pub schedule: Option<String>,
-    /// Start as soon as this many rankings came since the last cycle; none: not by number.
-    pub min_new_rankings: Option<u64>,
 }
 
 /// Why there is no configuration.

@@ -90,9 +90,9 @@ pub fn prepare(data: &Path, config: Config, engine: Arc<dyn Engine>) -> Result<P
     let store = Store::open(data)?;
     let base = base_name(&store, config.base.as_deref(), engine.as_ref())?;
     let champion = champions::starting_files(&store, &base, engine.as_ref())?;
-    let triggers = Triggers::new(config.retrain.schedule.as_deref(), config.retrain.min_new_rankings)?;
+    let triggers = Triggers::new(&config.retrain)?;
     config.labeling.clone().checked()?;
-    let options = scheduler::Options::new(triggers, config.gate.clone())?;
+    let options = scheduler::Options::new(triggers, config.gate.clone(), config.canary.clone())?;
     let sign_in_token = store.write_blocking(sign_in_token)?;
     let address = config.listen;
     let listen = |reason| StartError::Listen { address, reason };

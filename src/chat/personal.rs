@@ -79,7 +79,7 @@ fn holds(data: &Path, snapshot: &Snapshot, user: &UserId, prompts: &HashSet<Vec<
     };
     let set: DataSet = serde_json::from_reader(BufReader::new(file))?;
     let demonstrations = set.demonstrations.iter().chain(&set.held_out_demonstrations);
-    let rankings = set.rankings.iter().chain(&set.held_out_rankings);
+    let rankings = set.rankings.iter().chain(&set.held_out_rankings).chain(&set.judge_rankings);
     let alone = set.prompts.iter().chain(&set.held_out_prompts);
     let mut labelers = demonstrations.clone().map(|d| &d.labeler).chain(rankings.clone().map(|r| &r.labeler));
     let mut messages =

@@ -38,8 +38,8 @@ pub enum By {
     Served,
     /// Of a served policy, by its id, or of the `challenger`.
     Named(String),
-    /// Half of them the champion's and half the challenger's, in random order, where there is a challenger for comparisons; all the
-    /// champion's otherwise.
+    /// Half of them the champion's and half the challenger's, in random order, where there is a challenger for comparisons and this is one
+    /// of its share; all the champion's otherwise.
     Both,
 }
 
@@ -60,6 +60,7 @@ impl By {
                 let challenger = serving.challenger().filter(|c| c.traffic.in_comparisons);
                 let (champion, mut rng) =
                     (serving.live(), StdRng::seed_from_u64(ask.seeds.iter().fold(0, |a, b| a ^ b.rotate_left(17))));
+                let challenger = challenger.filter(|c| rng.random::<f64>() < c.traffic.comparison_share);
                 let Some(challenger) = challenger else { return Ok(vec![champion; count]) };
                 let of_challenger = count / 2 + usize::from(count % 2 == 1 && rng.random());
                 let mut policies = vec![SharedPolicy::clone(&challenger.policy); of_challenger];

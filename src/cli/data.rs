@@ -92,18 +92,20 @@ fn stats(context: &Context) -> Result<(), CliError> {
         println!("{}", serde_json::to_string(&counts)?);
         return Ok(());
     }
-    let Counts { split_by, users, over_the_cap, on_both_sides, all_tied, .. } = &counts;
+    let Counts { split_by, users, over_the_cap, on_both_sides, of_neither, all_tied, .. } = &counts;
     println!("                   to learn from   held out");
     println!("rankings         {:>15} {:>10}", counts.rankings, counts.held_out_rankings);
     println!("demonstrations   {:>15} {:>10}", counts.demonstrations, counts.held_out_demonstrations);
     println!("prompts          {:>15} {:>10}", counts.prompts, counts.held_out_prompts);
+    println!("judge            {:>15}            by {}", counts.judge_rankings, counts.judge_by.in_words());
     let split = match split_by {
         snapshot::SplitBy::User => "people",
         snapshot::SplitBy::Prompt => "prompts (too few people, or too little from those held out)",
     };
     println!("from {users} people; split by {split}");
     println!(
-        "left out: {over_the_cap} over a person's cap, {on_both_sides} held-out ones whose prompt is trained on, {all_tied} all tied"
+        "left out: {over_the_cap} over a person's cap, {on_both_sides} held-out ones whose prompt is trained on, {of_neither} of the \
+         judge's labelers about the reward model's people, {all_tied} all tied"
     );
     Ok(())
 }

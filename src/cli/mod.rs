@@ -4,6 +4,7 @@ pub mod backup;
 mod baselines;
 pub mod config;
 pub mod data;
+pub mod freeze;
 pub mod model;
 pub mod policy;
 mod progress;
@@ -60,6 +61,9 @@ enum Command {
     /// List, promote and roll back policies
     #[command(subcommand)]
     Policy(policy::Command),
+    /// Freeze everything that happens by itself, and let it go on
+    #[command(subcommand)]
+    Loop(freeze::Command),
     /// Show every setting and where its value came from
     Config,
 }
@@ -144,6 +148,7 @@ pub fn main(engine: EngineFactory) -> ExitCode {
         Command::Train(command) => train::run(command, &context),
         Command::Data(command) => data::run(command, &context),
         Command::Policy(command) => policy::run(command, &context),
+        Command::Loop(command) => freeze::run(command, &context),
         Command::Config => config::run(&context),
     };
     match result {

@@ -44,6 +44,9 @@ pub enum Command {
         /// Leave it out of comparisons, which draw half of their candidates from it otherwise
         #[arg(long)]
         not_in_comparisons: bool,
+        /// Let people's comparisons decide: it is promoted, rejected or kept as a candidate by itself, within the bounds of [canary]
+        #[arg(long, conflicts_with = "not_in_comparisons")]
+        trial: bool,
     },
     /// End the challenge: all traffic is the champion's
     Unchallenge,
@@ -91,11 +94,15 @@ pub fn run(command: Command, context: &Context) -> Result<(), CliError> {
             })
         }
         Command::Rollback => change(&store, context.json, "policy.rollback", |tx| policies::roll_back(tx, ACTOR)),
-        Command::Challenge { id, canary, shadow, not_in_comparisons } => {
+        Command::Challenge { id, canary, shadow, not_in_comparisons, trial } => {
+            let in_comparisons = !not_in_comparisons;
             let traffic =
-                Traffic { canary_share: canary, shadow_share: shadow, in_comparisons: !not_in_comparisons }.checked();
+                Traffic { canary_share: canary, shadow_share: shadow, in_comparisons, ..Traffic::default() }.checked();
             let traffic = traffic.map_err(|e| CliError::Usage(e.to_string()))?;
-            challenge(&store, context.json, Challenge { policy_id: PolicyId::from_raw(id), traffic })
+            let bounds =
+                || context.settings(&Vec::new())?.config.canary.trial().map_err(|e| CliError::Usage(e.to_string()));
+            let trial = trial.then(bounds).transpose()?.map(|(_, bounds)| bounds);
+            challenge(&store, context.json, Challenge { policy_id: PolicyId::from_raw(id), traffic, trial })
         }
         Command::Unchallenge => unchallenge(&store, context.json),
         Command::Export { id, dir, out, merged } => {
@@ -131,10 +138,11 @@ fn challenge(store: &Store, as_json: bool, challenge: Challenge) -> Result<(), C
     let policy = store.read_blocking(move |c| policies::promotable(c, &challenge.policy_id).map(|p| (p, challenge)));
     let (policy, challenge) = policy?;
     refuse_challenge(&policy)?;
-    let said = json!({"policy": id, "traffic": challenge.traffic});
+    let said = json!({"policy": id, "traffic": challenge.traffic, "trial": challenge.trial});
     store.write_blocking(move |tx| {
         challenger::set(tx, &challenge, ACTOR)?;
-        audit::note(tx, ACTOR, "policy.challenge", challenge.policy_id.as_str(), &json!(challenge.traffic))
+        let shares = json!({"traffic": challenge.traffic, "trial": challenge.trial});
+        audit::note(tx, ACTOR, "policy.challenge", challenge.policy_id.as_str(), &shares)
     })?;
     let text = format!("{id} is the challenger; a running server gives it its share within a second");
     println!("{}", if as_json { said.to_string() } else { text });

@@ -32,6 +32,8 @@ pub enum Command {
     },
     /// Train the reward model on rankings
     Reward(Settings),
+    /// Train the judge: a reward model of rankings by people whom the other one never saw, which decides the gate
+    Judge(Settings),
     /// Train the policy against the reward model
     Ppo {
         /// The reward model: a run or a folder [default: the newest]
@@ -98,6 +100,7 @@ pub fn run(command: Command, context: &Context) -> Result<(), CliError> {
     match command {
         Command::Sft { reward, settings } => train(&create(&store, RunKind::Sft, settings, reward)?, &store, context),
         Command::Reward(settings) => train(&create(&store, RunKind::Reward, settings, None)?, &store, context),
+        Command::Judge(settings) => train(&create(&store, RunKind::Judge, settings, None)?, &store, context),
         Command::Ppo { reward, baselines, mut settings } => {
             settings.set.extend(baselines.then(|| "baselines=true".to_owned()));
             train(&create(&store, RunKind::Ppo, settings, reward)?, &store, context)

@@ -11,6 +11,7 @@ pub mod data;
 pub mod diff;
 pub mod error;
 pub mod feedback;
+pub mod freeze;
 pub mod health;
 pub mod jobs;
 pub mod labeling;

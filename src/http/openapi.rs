@@ -2,8 +2,8 @@
 //! its snapshot, `web/openapi.json`, which a test compares.
 
 use super::{
-    audit_log, chat, comparisons, conversations, data, diff, feedback, health, jobs, labeling, me, models, pairs,
-    people, policies, runs, session, stats,
+    audit_log, chat, comparisons, conversations, data, diff, feedback, freeze, health, jobs, labeling, me, models,
+    pairs, people, policies, runs, session, stats,
 };
 use actix_web::HttpResponse;
 use utoipa::OpenApi;
@@ -44,6 +44,9 @@ use utoipa::openapi::{Content, OpenApi as Document, PathItem, Ref, ResponseBuild
         jobs::events,
         jobs::cancel,
         runs::report,
+        freeze::get,
+        freeze::freeze,
+        freeze::thaw,
         policies::list,
         policies::get,
         policies::promote,

@@ -5,12 +5,15 @@ use super::auth::Caller;
 use super::body::Body;
 use super::error::{ApiError, Code, ErrorBody};
 use super::messages::listed;
-use crate::store::challenger::{self, Challenge, Duel, Traffic};
+use crate::jobs::canary::Trial;
+use crate::jobs::scheduler::standing;
+use crate::store::challenger::{self, Bounds, Challenge, Duel, Traffic};
 use crate::store::completions::{self, Shadow};
 use crate::store::policies::{self, Policy, PolicyState};
 use crate::store::users::Role;
 use actix_web::{HttpResponse, web};
 use hone_domain::ids::PolicyId;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
@@ -26,6 +29,8 @@ pub struct PolicyList {
     traffic: Option<Traffic>,
     /// How the challenger fares against the champion in comparisons that people ranked.
     duel: Option<Duel>,
+    /// How its trial stands, where people's comparisons decide about it.
+    trial: Option<Trial>,
     /// All of them.
     policies: Vec<Policy>,
 }
@@ -43,8 +48,9 @@ pub async fn list(app: web::Data<App>, caller: Caller) -> Result<web::Json<Polic
         let (policies, challenge) = (policies::list(c)?, challenger::get(c)?);
         let champion = policies.iter().find(|p| p.state == PolicyState::Champion).map_or(live, |p| p.id.clone());
         let duel = challenge.as_ref().map(|on| challenger::duel(c, &on.policy_id, &champion)).transpose()?;
+        let trial = standing(c, Timestamp::now())?.map(|(_, trial)| trial);
         let (challenger, traffic) = challenge.map(|on| (on.policy_id.to_string(), on.traffic)).unzip();
-        Ok(PolicyList { champion: champion.to_string(), challenger, traffic, duel, policies })
+        Ok(PolicyList { champion: champion.to_string(), challenger, traffic, duel, trial, policies })
     };
     Ok(web::Json(app.store.read(read).await?))
 }
@@ -62,12 +68,18 @@ pub struct ChallengeRequest {
     shadow_share: Option<f64>,
     /// Whether comparisons draw half of their candidates from it. Default true.
     in_comparisons: Option<bool>,
+    /// 0 to 1, default 1: the share of comparisons that do.
+    #[schema(minimum = 0, maximum = 1)]
+    comparison_share: Option<f64>,
+    /// Let people's comparisons decide: within these bounds it is promoted, rejected or kept as a candidate by itself. Left out, the
+    /// challenge goes on until somebody ends it.
+    trial: Option<Bounds>,
 }
 
 /// Gives a policy a share of the champion's traffic, or changes its share. It holds from the next request on, and after a restart.
 ///
 /// # Errors
-/// 400 for shares outside of 0 to 1, 403 below the role `operator`, 404, 409 when the gate rejected it or it is the champion.
+/// 400 for shares and chances outside of 0 to 1, 403 below the role `operator`, 404, 409 when the gate rejected it or it is the champion.
 #[utoipa::path(put, path = "/v1/policies/challenger", tag = "operators", request_body = ChallengeRequest,
     responses((status = 200, body = Policy), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody)))]
 pub async fn challenge(
@@ -81,11 +93,15 @@ pub async fn challenge(
         canary_share: request.canary_share.unwrap_or(default.canary_share),
         shadow_share: request.shadow_share.unwrap_or(default.shadow_share),
         in_comparisons: request.in_comparisons.unwrap_or(default.in_comparisons),
+        comparison_share: request.comparison_share.unwrap_or(default.comparison_share),
     };
     let traffic = traffic.checked().map_err(|e| ApiError::value(e.0, e.to_string()))?;
-    let challenge = Challenge { policy_id: PolicyId::from_raw(request.policy), traffic };
+    let trial = request.trial.map(Bounds::checked).transpose();
+    let trial = trial.map_err(|e| ApiError::value("trial", format!("trial.{e}")))?;
+    let said = json!({"traffic": traffic, "trial": trial});
+    let challenge = Challenge { policy_id: PolicyId::from_raw(request.policy), traffic, trial };
     let policy = app.champions.challenge(challenge, &caller.0.name).await?;
-    app.audit(caller, "policy.challenge", policy.id.as_str(), json!(traffic)).await;
+    app.audit(caller, "policy.challenge", policy.id.as_str(), said).await;
     Ok(web::Json(policy))
 }
 

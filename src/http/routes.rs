@@ -2,8 +2,8 @@
 
 use super::error::{ApiError, Code};
 use super::{
-    audit_log, auth, chat, comparisons, conversations, data, diff, feedback, health, jobs, labeling, me, metrics,
-    models, openapi, pairs, people, policies, runs, session, stats, ui,
+    audit_log, auth, chat, comparisons, conversations, data, diff, feedback, freeze, health, jobs, labeling, me,
+    metrics, models, openapi, pairs, people, policies, runs, session, stats, ui,
 };
 use actix_web::http::header::ALLOW;
 use actix_web::middleware::{Compress, from_fn};
@@ -65,6 +65,12 @@ fn signed_in(v1: &mut ServiceConfig) {
         .service(at("/jobs/{id}/events", "GET").route(get().to(jobs::events)))
         .service(at("/jobs/{id}/cancel", "POST").route(post().to(jobs::cancel)))
         .service(at("/runs/{id}/report", "GET").route(get().to(runs::report)))
+        .service(
+            at("/loop/freeze", "GET, PUT, DELETE")
+                .route(get().to(freeze::get))
+                .route(put().to(freeze::freeze))
+                .route(delete().to(freeze::thaw)),
+        )
         .service(at("/policies", "GET").route(get().to(policies::list)))
         .service(at("/policies/rollback", "POST").route(post().to(policies::roll_back)))
         .service(

@@ -159,7 +159,7 @@ impl Champions {
         let Ok(_one_at_a_time) = self.changing.try_lock() else { return Ok(()) };
         let wanted = self.store.read(challenger::get).await?;
         let has = self.serving.challenger();
-        let Some(Challenge { policy_id, traffic }) = wanted else {
+        let Some(Challenge { policy_id, traffic, trial: _ }) = wanted else {
             if has.is_some() {
                 self.serving.challenge(None);
             }
@@ -243,8 +243,12 @@ pub fn refuse_challenge(policy: &Policy) -> Result<(), JobError> {
 /// # Errors
 /// When the policy is rejected, or a candidate without the gate's report.
 pub fn refuse_ungated(policy: &Policy) -> Result<(), JobError> {
-    let Policy { id, state, gate_report, .. } = policy;
+    let Policy { id, state, gate_report, trial, .. } = policy;
     match (state, gate_report) {
+        (PolicyState::Rejected, _) if trial.is_some() => {
+            let said = trial.as_ref().and_then(|trial| trial["sentence"].as_str()).unwrap_or_default();
+            Err(JobError::Conflict(format!("people rejected policy {id}: {said}")))
+        }
         (PolicyState::Rejected, report) => {
             let rules = report.iter().filter_map(|report| report["rules"].as_array()).flatten();
             let failed = rules.filter(|rule| rule["passed"] == false).filter_map(|rule| rule["sentence"].as_str());

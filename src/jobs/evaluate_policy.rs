@@ -41,9 +41,15 @@ impl Evaluation {
 
 pub(super) fn evaluate_policy(task: Task<'_>, context: &mut Context<'_>) -> Result<Outcome, JobError> {
     let config = task.settings()?;
-    let Inputs { old, new, reference, reward, .. } = &task.inputs;
+    let Inputs { old, new, reference, reward, judge, .. } = &task.inputs;
     let reward = reward.as_ref().ok_or_else(|| JobError::Invalid("an evaluation needs a reward model".into()))?;
-    let contenders = Contenders { old: old.as_deref(), new: new.as_deref(), reference: reference.as_deref(), reward };
+    let contenders = Contenders {
+        old: old.as_deref(),
+        new: new.as_deref(),
+        reference: reference.as_deref(),
+        reward,
+        judge: judge.as_deref(),
+    };
     let report = evaluate::policies(&config, &task.data.held_out_prompts, &contenders, context)?;
     let serve_check = check_texts(&report.samples, new.as_deref(), context)?;
     let metrics = figures(&report);
@@ -72,6 +78,16 @@ fn check_texts(samples: &[Sample], new: Option<&Path>, context: &Context<'_>) ->
 #[allow(clippy::cast_precision_loss)] // counts are far below 2^52
 fn figures(report: &EvaluateReport) -> BTreeMap<String, f64> {
     let EvaluateReport { reward_old_mean, reward_new_mean, reward_gain, win_rate, kl_nats, .. } = report;
+    let judged = report.judge.iter().flat_map(|judge| {
+        let best = judge.best_of_n.map(|best| ("eval/judge_win_rate_best_of_n", best.win_rate.mean));
+        let own = [
+            ("eval/judge_win_rate", judge.win_rate.mean),
+            ("eval/judge_win_rate_low", judge.win_rate.low),
+            ("eval/judge_win_rate_high", judge.win_rate.high),
+            ("eval/judge_reward_gain", judge.reward_gain.mean),
+        ];
+        own.into_iter().chain(best)
+    });
     let figures = [
         ("eval/reward_old", reward_old_mean.mean),
         ("eval/reward_new", reward_new_mean.mean),
@@ -87,5 +103,5 @@ fn figures(report: &EvaluateReport) -> BTreeMap<String, f64> {
         ("eval/ended_new", report.ended_new),
         ("eval/n", report.n as f64),
     ];
-    figures.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    figures.into_iter().chain(judged).map(|(name, value)| (name.to_owned(), value)).collect()
 }

@@ -143,6 +143,7 @@ fn work_off(
     let outcome = match run.kind {
         RunKind::Sft => train_sft::train_sft(task, &mut context),
         RunKind::Reward => train_reward::train_reward(task, &mut context),
+        RunKind::Judge => train_reward::train_judge(task, &mut context),
         RunKind::Ppo => train_ppo::train_ppo(task, &mut context),
         RunKind::Evaluate => evaluate_policy::evaluate_policy(task, &mut context),
     }?;

@@ -1,6 +1,7 @@
 //! The gate: what a new policy must show before people get it. Pure: figures in, a report out, rule by rule.
-//! The reward that PPO optimised rises easily; so it must rise on prompts that were never trained on, and only together with
-//! a bounded distance from the reference, a sane answer length, and an engine that serves what was trained.
+//! The reward that PPO optimised rises easily; so it must rise on prompts that were never trained on, and only together with the
+//! verdict of a judge that nothing was optimised against, a bounded distance from the reference, a sane answer length, and an engine
+//! that serves what was trained.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +11,13 @@ use serde::{Deserialize, Serialize};
 pub struct GateConfig {
     /// The lower end of the 95 % interval of the held-out reward's gain must lie above this.
     pub reward_gain_min: f64,
+    /// The lower end of the 95 % interval of the share of held-out prompts on which the judge prefers the new answer must lie above this.
+    pub judge_win_rate_min: f64,
+    /// Rankings that a judge is trained on at least; with fewer there is none. About a fifth of all rankings are the judge's.
+    pub judge_rankings_min: usize,
+    /// Whether a policy without a judge's verdict is refused. Where it isn't, the optimised reward alone decides about the first policies
+    /// of a new server, which has too few rankings for a judge.
+    pub judge_required: bool,
     /// Mean KL divergence from the reference, per answer, may be at most this. Stiennon et al. 2020 (figure 5) see the true
     /// preference fall from about 10 nats on, with a reward model of few comparisons.
     pub kl_nats_max: f64,
@@ -25,6 +33,9 @@ impl Default for GateConfig {
     fn default() -> Self {
         Self {
             reward_gain_min: 0.0,
+            judge_win_rate_min: 0.5,
+            judge_rankings_min: 20,
+            judge_required: false,
             kl_nats_max: 30.0,
             length_factor_max: 3.0,
             prompts_min: 20,
@@ -42,6 +53,8 @@ pub struct GateInputs {
     pub reward_gain: f64,
     /// Its 95 % interval.
     pub reward_gain_interval: (f64, f64),
+    /// The judge's verdict, where there was one.
+    pub judge: Option<JudgeFigures>,
     /// Mean KL(new || reference) per answer.
     pub kl_nats: f64,
     /// Mean length of the old policy's answers.
@@ -56,6 +69,17 @@ pub struct GateInputs {
     pub serve_check_max_nats: f64,
     /// Whether the engine's own bounds, on outliers too, are kept.
     pub serve_check_passed: bool,
+}
+
+/// What the judge found on the held-out prompts.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct JudgeFigures {
+    /// Share of prompts on which the new answer is better, ties half.
+    pub win_rate: f64,
+    /// Its 95 % interval.
+    pub win_rate_interval: (f64, f64),
+    /// The same of the old policy's best of so many answers.
+    pub best_of_n: Option<(usize, f64)>,
 }
 
 /// One rule and how the policy did.
@@ -103,6 +127,7 @@ pub fn decide(inputs: GateInputs, config: GateConfig) -> GateReport {
     let rules = vec![
         enough(&inputs, &config),
         reward(&inputs, &config),
+        judge(&inputs, &config),
         kl(&inputs, &config),
         length(&inputs, &config),
         served(&inputs, &config),
@@ -136,6 +161,36 @@ fn reward(inputs: &GateInputs, config: &GateConfig) -> Rule {
             "the reward on held-out prompts changed by {:+.3} (95 % interval {low:+.3} to {high:+.3}); the lower end must be \
              above {min}",
             inputs.reward_gain
+        ),
+    }
+}
+
+fn judge(inputs: &GateInputs, config: &GateConfig) -> Rule {
+    let (name, min) = ("judge_win_rate".to_owned(), config.judge_win_rate_min);
+    let Some(JudgeFigures { win_rate, win_rate_interval: (low, high), best_of_n }) = inputs.judge else {
+        let rankings = config.judge_rankings_min;
+        let sentence = format!(
+            "no judge: it takes {rankings} rankings of prompts, and better by people, that the reward model never saw, and without one the \
+             optimised reward alone decides"
+        );
+        return Rule { name, statistic: 0.0, threshold: min, n: 0, passed: !config.judge_required, sentence };
+    };
+    let percent = |share: f64| format!("{:.1} %", 100.0 * share);
+    let reference = best_of_n.map(|(n, rate)| format!("; the old policy's best of {n} answers gets {}", percent(rate)));
+    Rule {
+        name,
+        statistic: low,
+        threshold: min,
+        n: inputs.prompts,
+        passed: low > min,
+        sentence: format!(
+            "a judge that nothing was optimised against prefers the new answer on {} of the held-out prompts (95 % interval {} to {}), and the \
+             lower end must be above {}{}",
+            percent(win_rate),
+            percent(low),
+            percent(high),
+            percent(min),
+            reference.unwrap_or_default()
         ),
     }
 }
@@ -197,6 +252,7 @@ mod tests {
             prompts: 64,
             reward_gain: 0.4,
             reward_gain_interval: (0.25, 0.55),
+            judge: Some(JudgeFigures { win_rate: 0.66, win_rate_interval: (0.54, 0.76), best_of_n: Some((4, 0.7)) }),
             kl_nats: 4.0,
             tokens_old: 40.0,
             tokens_new: 46.0,
@@ -221,6 +277,15 @@ mod tests {
     }
 
     #[test]
+    fn without_a_judge_it_is_said_and_may_be_refused() {
+        let inputs = GateInputs { judge: None, ..good() };
+        let report = decide(inputs.clone(), GateConfig::default());
+        assert!(report.passed && report.rules.iter().any(|r| r.sentence.starts_with("no judge: it takes 20 rankings")));
+        let strict = GateConfig { judge_required: true, ..GateConfig::default() };
+        assert!(!decide(inputs, strict).passed);
+    }
+
+    #[test]
     fn bad_policies_fail_for_their_own_reason() {
         assert_eq!(failed(|i| i.prompts = 19), ["held_out_prompts"]);
         // A gain that may be luck, no gain, a loss.
@@ -236,6 +301,12 @@ mod tests {
             }),
             ["kl_from_reference", "answer_length"]
         );
+        // Over-optimised: the reward is up, the judge sees no gain, or a loss.
+        let judged = |low: f64, high: f64| {
+            Some(JudgeFigures { win_rate: (low + high) / 2.0, win_rate_interval: (low, high), best_of_n: None })
+        };
+        assert_eq!(failed(|i| i.judge = judged(0.45, 0.6)), ["judge_win_rate"]);
+        assert_eq!(failed(|i| i.judge = judged(0.2, 0.4)), ["judge_win_rate"]);
         // Collapse into silence.
         assert_eq!(failed(|i| i.tokens_new = 1.0), ["answer_length"]);
         assert_eq!(failed(|i| i.tokens_new = 0.0), ["answer_length"]);
@@ -246,6 +317,8 @@ mod tests {
     #[test]
     fn what_is_not_a_number_never_passes() {
         assert_eq!(failed(|i| i.reward_gain_interval = (f64::NAN, f64::NAN)), ["held_out_reward_gain"]);
+        let unknown = JudgeFigures { win_rate: f64::NAN, win_rate_interval: (f64::NAN, f64::NAN), best_of_n: None };
+        assert_eq!(failed(|i| i.judge = Some(unknown)), ["judge_win_rate"]);
         assert_eq!(failed(|i| i.kl_nats = f64::NAN), ["kl_from_reference"]);
         assert_eq!(failed(|i| i.tokens_new = f64::NAN), ["answer_length"]);
         assert_eq!(failed(|i| i.serve_check_mean_nats = f64::NAN), ["serve_check"]);

@@ -26,6 +26,9 @@ pub struct Inputs {
     /// PPO, evaluation: the reward model. SFT: the one that chooses the epoch, where there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reward: Option<PathBuf>,
+    /// Evaluation: the judge, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub judge: Option<PathBuf>,
     /// Evaluation: the policy that is served.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub old: Option<PathBuf>,
@@ -40,8 +43,15 @@ impl Inputs {
     pub fn under(self, data_dir: &Path) -> Self {
         // `join` leaves an absolute path as it is.
         let full = |path: Option<PathBuf>| path.map(|p| data_dir.join(p));
-        let Self { init, reference, reward, old, new } = self;
-        Self { init: full(init), reference: full(reference), reward: full(reward), old: full(old), new: full(new) }
+        let Self { init, reference, reward, judge, old, new } = self;
+        Self {
+            init: full(init),
+            reference: full(reference),
+            reward: full(reward),
+            judge: full(judge),
+            old: full(old),
+            new: full(new),
+        }
     }
 }
 
@@ -59,7 +69,8 @@ pub fn of_phase(c: &Connection, kind: RunKind, work: &Work, base_name: &str) -> 
             let reward = newest_reward(c, base_name)?;
             Ok(Inputs { init: champion(c, base_name)?, reward, ..Inputs::default() })
         }
-        RunKind::Reward => Ok(Inputs { init: start, ..Inputs::default() }),
+        // Both from the same start: what they share is the model that they look at, not what people said.
+        RunKind::Reward | RunKind::Judge => Ok(Inputs { init: start, ..Inputs::default() }),
         RunKind::Ppo => {
             let reward = Some(reward_of(c, work, base_name)?);
             Ok(Inputs { init: start.clone(), reference: start, reward, ..Inputs::default() })
@@ -82,6 +93,7 @@ fn of_evaluation(c: &Connection, work: &Work, base_name: &str) -> Result<Inputs,
         init: None,
         reference: from.reference.or(from.init),
         reward: Some(reward),
+        judge: work.runs.get(&RunKind::Judge).map(|judge| artifact(&runs::get(c, judge)?)).transpose()?,
         old: champion(c, base_name)?,
         new: Some(artifact(&judged)?),
     })

@@ -3,9 +3,11 @@
 //! May use: store, serving, learn. Knows nothing of HTTP.
 
 pub mod background;
+pub mod canary;
 pub mod champions;
 pub mod child;
 pub mod curves;
+pub mod drift;
 mod error;
 pub mod evaluate_policy;
 pub mod execute_run;
@@ -16,6 +18,7 @@ mod phases;
 pub mod plan;
 pub mod run_report;
 pub mod scheduler;
+pub mod sequential;
 pub mod snapshot;
 mod task;
 mod train_ppo;

@@ -30,6 +30,8 @@ pub struct JobParams {
     pub sft: Map<String, Value>,
     /// Settings of the reward model that differ from the defaults.
     pub reward: Map<String, Value>,
+    /// Settings of the judge that differ from the reward model's.
+    pub judge: Map<String, Value>,
     /// Settings of PPO that differ from the defaults.
     pub ppo: Map<String, Value>,
     /// Settings of the evaluation that differ from the defaults.
@@ -48,7 +50,7 @@ impl JobParams {
         let params = if params.is_null() { &empty } else { params };
         let parsed: Self = serde_json::from_value(params.clone()).map_err(|e| invalid("params", &e))?;
         for kind in RunKind::ALL {
-            settings(*kind, parsed.settings_of(*kind))?;
+            settings(*kind, &parsed.settings_of(*kind))?;
         }
         with_overrides(&GateConfig::default(), &parsed.gate, "params.gate")?;
         if parsed.run.is_some() && kind != JobKind::Evaluate {
@@ -59,12 +61,13 @@ impl JobParams {
 
     /// What differs from the defaults for runs of this kind.
     #[must_use]
-    pub fn settings_of(&self, kind: RunKind) -> &Map<String, Value> {
+    pub fn settings_of(&self, kind: RunKind) -> Map<String, Value> {
         match kind {
-            RunKind::Sft => &self.sft,
-            RunKind::Reward => &self.reward,
-            RunKind::Ppo => &self.ppo,
-            RunKind::Evaluate => &self.evaluate,
+            RunKind::Sft => self.sft.clone(),
+            RunKind::Reward => self.reward.clone(),
+            RunKind::Judge => self.reward.clone().into_iter().chain(self.judge.clone()).collect(),
+            RunKind::Ppo => self.ppo.clone(),
+            RunKind::Evaluate => self.evaluate.clone(),
         }
     }
 }
@@ -77,7 +80,7 @@ pub fn settings(kind: RunKind, overrides: &Map<String, Value>) -> Result<Value, 
     let name = format!("params.{kind}");
     match kind {
         RunKind::Sft => as_json(with_overrides(&SftConfig::default(), overrides, &name)?),
-        RunKind::Reward => as_json(with_overrides(&RewardConfig::default(), overrides, &name)?),
+        RunKind::Reward | RunKind::Judge => as_json(with_overrides(&RewardConfig::default(), overrides, &name)?),
         RunKind::Ppo => as_json(with_overrides(&PpoConfig::default(), overrides, &name)?),
         RunKind::Evaluate => as_json(with_overrides(&EvaluateConfig::default(), overrides, &name)?),
     }

@@ -3,7 +3,7 @@
 
 use super::evaluate_policy::Evaluation;
 use super::execute_run::RunConfig;
-use super::gate::{self, GateConfig, GateInputs, GateReport};
+use super::gate::{self, GateConfig, GateInputs, GateReport, JudgeFigures};
 use super::inputs;
 use super::params::{JobParams, settings};
 use super::plan::Work;
@@ -34,12 +34,15 @@ pub(super) fn take_snapshot(
     work.base_name.clone_from(&champion.base_name);
     if kind == JobKind::Evaluate {
         let judged = judged_run(store, params, &champion.base_name)?;
+        let data = snapshot::load(store.data_dir(), &judged.snapshot_sha256)?;
+        work.has_judge = data.judge_rankings.len() >= gate.judge_rankings_min.max(1);
         work.snapshot = Some(judged.snapshot_sha256);
         work.runs.insert(judged.kind, judged.id);
         return Ok(());
     }
     let taken = snapshot::take(store)?;
     enough(kind, &taken.counts, gate)?;
+    work.has_judge = taken.counts.judge_rankings >= gate.judge_rankings_min.max(1);
     if kind == JobKind::Cycle {
         let seen = match &champion.snapshot_sha256 {
             // An operator may have removed it, because a person in it wanted to be erased: then all of today's are new.
@@ -101,7 +104,7 @@ pub(super) fn create_run(
     params: &JobParams,
     work: &Work,
 ) -> Result<RunId, JobError> {
-    let mut overrides = params.settings_of(kind).clone();
+    let mut overrides = params.settings_of(kind);
     if kind == RunKind::Evaluate
         && let Some(tokens) = params.ppo.get("max_new_tokens")
     {
@@ -203,6 +206,11 @@ fn gate_inputs(evaluation: &Evaluation, served: &ServeCheckReport) -> GateInputs
         prompts: report.n,
         reward_gain: report.reward_gain.mean,
         reward_gain_interval: (report.reward_gain.low, report.reward_gain.high),
+        judge: report.judge.as_ref().map(|judge| JudgeFigures {
+            win_rate: judge.win_rate.mean,
+            win_rate_interval: (judge.win_rate.low, judge.win_rate.high),
+            best_of_n: judge.best_of_n.map(|best| (best.n, best.win_rate.mean)),
+        }),
         kl_nats: report.kl_nats.mean,
         tokens_old: report.response_tokens_old,
         tokens_new: report.response_tokens_new,

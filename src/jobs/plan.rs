@@ -16,6 +16,8 @@ pub enum Phase {
     Sft,
     /// Train the reward model on rankings.
     Reward,
+    /// Train the judge on rankings that the reward model never sees.
+    Judge,
     /// Train the policy against the reward model.
     Ppo,
     /// Old policy against new on held-out prompts.
@@ -24,6 +26,8 @@ pub enum Phase {
     Gate,
     /// Swap it in.
     Promote,
+    /// Let people decide: it becomes the challenger.
+    Canary,
 }
 
 impl Phase {
@@ -34,10 +38,12 @@ impl Phase {
             Self::Snapshot => "snapshot",
             Self::Sft => "sft",
             Self::Reward => "reward",
+            Self::Judge => "judge",
             Self::Ppo => "ppo",
             Self::Evaluate => "evaluate",
             Self::Gate => "gate",
             Self::Promote => "promote",
+            Self::Canary => "canary",
         }
     }
 
@@ -47,9 +53,10 @@ impl Phase {
         match self {
             Self::Sft => Some(RunKind::Sft),
             Self::Reward => Some(RunKind::Reward),
+            Self::Judge => Some(RunKind::Judge),
             Self::Ppo => Some(RunKind::Ppo),
             Self::Evaluate => Some(RunKind::Evaluate),
-            Self::Snapshot | Self::Gate | Self::Promote => None,
+            Self::Snapshot | Self::Gate | Self::Promote | Self::Canary => None,
         }
     }
 }
@@ -59,6 +66,7 @@ impl From<RunKind> for Phase {
         match kind {
             RunKind::Sft => Self::Sft,
             RunKind::Reward => Self::Reward,
+            RunKind::Judge => Self::Judge,
             RunKind::Ppo => Self::Ppo,
             RunKind::Evaluate => Self::Evaluate,
         }
@@ -79,6 +87,8 @@ pub struct Work {
     pub parent: Option<PolicyId>,
     /// There are demonstrations that the champion hasn't seen.
     pub needs_sft: bool,
+    /// There are enough rankings for a judge.
+    pub has_judge: bool,
     /// The run of each phase, from the moment it is made.
     pub runs: BTreeMap<RunKind, RunId>,
     /// The new policy, from the moment its id is chosen.
@@ -89,19 +99,22 @@ pub struct Work {
     pub lost_processes: u32,
 }
 
-/// The phases of a job. `promote`: whether a cycle swaps in what passes the gate.
+/// The phases of a job. `last`: what a cycle does with what passes the gate.
 #[must_use]
-pub fn phases(kind: JobKind, needs_sft: bool, promote: bool) -> Vec<Phase> {
+pub fn phases(kind: JobKind, work: &Work, last: Option<Phase>) -> Vec<Phase> {
+    let judge = work.has_judge.then_some(Phase::Judge);
     match kind {
         JobKind::Sft => vec![Phase::Snapshot, Phase::Sft],
         JobKind::Reward => vec![Phase::Snapshot, Phase::Reward],
         JobKind::Ppo => vec![Phase::Snapshot, Phase::Ppo],
-        JobKind::Evaluate => vec![Phase::Snapshot, Phase::Evaluate, Phase::Gate],
+        JobKind::Evaluate => [Phase::Snapshot].into_iter().chain(judge).chain([Phase::Evaluate, Phase::Gate]).collect(),
         JobKind::Cycle => {
             let mut all = vec![Phase::Snapshot];
-            all.extend(needs_sft.then_some(Phase::Sft));
-            all.extend([Phase::Reward, Phase::Ppo, Phase::Evaluate, Phase::Gate]);
-            all.extend(promote.then_some(Phase::Promote));
+            all.extend(work.needs_sft.then_some(Phase::Sft));
+            all.push(Phase::Reward);
+            all.extend(judge);
+            all.extend([Phase::Ppo, Phase::Evaluate, Phase::Gate]);
+            all.extend(last);
             all
         }
     }
@@ -109,18 +122,18 @@ pub fn phases(kind: JobKind, needs_sft: bool, promote: bool) -> Vec<Phase> {
 
 /// The phase that is to be done next; none when all are done.
 #[must_use]
-pub fn next(kind: JobKind, work: &Work, promote: bool) -> Option<Phase> {
-    phases(kind, work.needs_sft, promote).into_iter().find(|phase| !work.done.contains(phase))
+pub fn next(kind: JobKind, work: &Work, last: Option<Phase>) -> Option<Phase> {
+    phases(kind, work, last).into_iter().find(|phase| !work.done.contains(phase))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn all_names(kind: JobKind, needs_sft: bool, promote: bool) -> String {
-        let mut work = Work { needs_sft, ..Work::default() };
+    fn all_names(kind: JobKind, (needs_sft, has_judge): (bool, bool), last: Option<Phase>) -> String {
+        let mut work = Work { needs_sft, has_judge, ..Work::default() };
         let mut names = Vec::new();
-        while let Some(phase) = next(kind, &work, promote) {
+        while let Some(phase) = next(kind, &work, last) {
             names.push(phase.as_str());
             work.done.push(phase);
         }
@@ -129,10 +142,14 @@ mod tests {
 
     #[test]
     fn a_cycle_is_the_whole_loop() {
-        assert_eq!(all_names(JobKind::Cycle, true, true), "snapshot sft reward ppo evaluate gate promote");
-        assert_eq!(all_names(JobKind::Cycle, false, false), "snapshot reward ppo evaluate gate");
-        assert_eq!(all_names(JobKind::Reward, true, true), "snapshot reward");
-        assert_eq!(all_names(JobKind::Evaluate, true, true), "snapshot evaluate gate");
+        let all = "snapshot sft reward judge ppo evaluate gate promote";
+        let promote = Some(Phase::Promote);
+        assert_eq!(all_names(JobKind::Cycle, (true, true), promote), all);
+        assert_eq!(all_names(JobKind::Cycle, (false, false), None), "snapshot reward ppo evaluate gate");
+        let canary = "snapshot reward ppo evaluate gate canary";
+        assert_eq!(all_names(JobKind::Cycle, (false, false), Some(Phase::Canary)), canary);
+        assert_eq!(all_names(JobKind::Reward, (true, true), promote), "snapshot reward");
+        assert_eq!(all_names(JobKind::Evaluate, (true, true), promote), "snapshot judge evaluate gate");
     }
 
     #[test]

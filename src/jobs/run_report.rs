@@ -126,7 +126,7 @@ pub(super) fn prompts(kind: RunKind, data: &DataSet, seed: u64) -> Vec<PromptIte
     let choices = match kind {
         RunKind::Sft => [demonstrated(&data.held_out_demonstrations), demonstrated(&data.demonstrations)],
         RunKind::Ppo => [data.held_out_prompts.clone(), data.prompts.clone()],
-        RunKind::Reward | RunKind::Evaluate => return Vec::new(),
+        RunKind::Reward | RunKind::Judge | RunKind::Evaluate => return Vec::new(),
     };
     let mut chosen = choices.into_iter().find(|prompts| !prompts.is_empty()).unwrap_or_default();
     chosen.shuffle(&mut rand::rngs::StdRng::seed_from_u64(seed));

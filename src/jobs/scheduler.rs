@@ -2,7 +2,11 @@
 //! job changes state. A background task calls it; tests step it.
 
 mod steps;
+mod trial;
 
+pub use trial::standing;
+
+use super::canary::CanaryConfig;
 use super::child::{self, Child};
 use super::gate::GateConfig;
 use super::params::{JobParams, with_overrides};
@@ -12,7 +16,7 @@ use super::{Champions, JobError};
 use crate::serving::SharedPolicy;
 use crate::store::jobs::{self, Job, JobKind, JobState};
 use crate::store::runs::{self, RunState};
-use crate::store::{Store, StoreError, timestamp};
+use crate::store::{Store, StoreError, frozen, timestamp};
 use hone_domain::ids::JobId;
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::Connection;
@@ -56,6 +60,8 @@ pub struct Options {
     pub triggers: Triggers,
     /// Bounds of the gate, where a job doesn't have its own.
     pub gate: GateConfig,
+    /// What happens to what passes the gate.
+    pub canary: CanaryConfig,
     /// How long a job is held without a sign of life.
     pub lease: SignedDuration,
     /// For tests.
@@ -66,10 +72,11 @@ impl Options {
     /// With this binary, and no planned failure.
     ///
     /// # Errors
-    /// When the system doesn't tell where this binary is.
-    pub fn new(triggers: Triggers, gate: GateConfig) -> Result<Self, JobError> {
+    /// When a setting is out of its range, or the system doesn't tell where this binary is.
+    pub fn new(triggers: Triggers, gate: GateConfig, canary: CanaryConfig) -> Result<Self, JobError> {
+        canary.trial().map_err(|e| JobError::Invalid(format!("[canary]: {e}")))?;
         let program = std::env::current_exe().map_err(JobError::file("this program".as_ref()))?;
-        Ok(Self { program, triggers, gate, lease: LEASE, fail_at: None })
+        Ok(Self { program, triggers, gate, canary, lease: LEASE, fail_at: None })
     }
 }
 
@@ -115,6 +122,10 @@ enum Outcome {
     Recorded,
 }
 
+fn is_cancelled(unfinished: &[Job], id: &JobId) -> bool {
+    unfinished.iter().any(|job| job.id == *id && job.cancel_requested)
+}
+
 impl Scheduler {
     /// A scheduler that holds nothing yet. One per data folder.
     #[must_use]
@@ -124,10 +135,13 @@ impl Scheduler {
 
     /// One iteration:
     ///
-    /// 1. Serve the champion that the database names, where the command line has changed it.
+    /// 1. Serve the champion and the challenger that the database names, where the command line has changed them. A challenger on trial
+    ///    whose verdict is clear, or whose time is up, is promoted, rejected, or becomes a candidate again. Where drift is looked for, the
+    ///    champion's predecessor is put up against it.
     /// 2. Read the unfinished jobs. Cancel queued ones that nobody wants any more.
     /// 3. Holding none, take over a running job whose lease has run out.
-    /// 4. Holding none, queue a cycle if a trigger says so, and start the oldest queued job.
+    /// 4. Holding none, queue a cycle if a trigger says so, and start the oldest queued job. Frozen: stop the process of the held one,
+    ///    which goes on from its checkpoint later, and do nothing more.
     /// 5. Keep the held job's lease and its process's newest progress.
     /// 6. Asked to cancel it: stop its process; once that is gone, the job is cancelled.
     /// 7. Its process has ended: the phase is done, or to be resumed, or the job has failed.
@@ -142,16 +156,26 @@ impl Scheduler {
         if let Err(e) = self.champions.follow_challenge().await {
             tracing::error!(error = %e, "can't serve the challenger: its challenge has ended");
         }
+        let is_frozen = self.store.read(frozen::get).await?.is_some();
+        if !is_frozen && let Err(e) = self.decide_trial().await {
+            tracing::error!(error = %e, "the challenger's trial is decided, but that can't be carried out; it is tried again");
+        }
+        if !is_frozen && let Err(e) = self.keep_control().await {
+            tracing::error!(error = %e, "the champion's predecessor can't be its control: drift goes unnoticed");
+        }
         let unfinished = self.store.read(jobs::unfinished).await?;
         let unfinished = self.cancel_queued(unfinished).await?;
         if self.held.is_none() {
             self.take_over(&unfinished).await?;
         }
+        if is_frozen && !self.held.as_ref().is_some_and(|held| is_cancelled(&unfinished, &held.id)) {
+            return self.pause().await;
+        }
         if self.held.is_none() && !unfinished.iter().any(|job| job.state == JobState::Running) {
             self.start_next(&unfinished).await?;
         }
         let Some(mut held) = self.held.take() else { return Ok(Tick::Idle) };
-        let cancelled = unfinished.iter().any(|job| job.id == held.id && job.cancel_requested);
+        let cancelled = is_cancelled(&unfinished, &held.id);
         let stepped = self.advance(&mut held, cancelled).await;
         match stepped {
             Ok((tick, Outcome::GoesOn)) => {
@@ -178,6 +202,18 @@ impl Scheduler {
                 Ok(Tick::Stepped)
             }
         }
+    }
+
+    /// Frozen: the held job's process writes its checkpoint and ends; the job stays held, as it is.
+    async fn pause(&mut self) -> Result<Tick, JobError> {
+        let Some(mut held) = self.held.take() else { return Ok(Tick::Idle) };
+        if let Some(mut child) = held.child.take() {
+            tracing::info!(job = %held.id, "the loop is frozen: stopping the training process");
+            child.quit().await;
+        }
+        let renewed = self.renew(&mut held).await;
+        self.held = Some(held);
+        renewed.map(|()| Tick::Idle)
     }
 
     /// The training process that is at work.
@@ -279,14 +315,16 @@ impl Scheduler {
         if cancelled {
             return Ok((Tick::Stepped, Outcome::Over(JobState::Cancelled, None)));
         }
-        let promote = held.params.promote.unwrap_or(true);
-        let Some(phase) = plan::next(held.kind, &held.work, promote) else {
+        let wanted = if self.options.canary.enabled { Phase::Canary } else { Phase::Promote };
+        let last = held.params.promote.unwrap_or(true).then_some(wanted);
+        let Some(phase) = plan::next(held.kind, &held.work, last) else {
             return Ok((Tick::Stepped, Outcome::Over(JobState::Succeeded, None)));
         };
         let outcome = match (phase, phase.run_kind()) {
             (_, Some(kind)) => self.start_process(held, phase, kind).await?,
             (Phase::Gate, None) => self.judge(held).await?,
             (Phase::Promote, None) => self.promote(held).await?,
+            (Phase::Canary, None) => self.begin_trial(held).await?,
             (_, None) => self.take_snapshot(held).await?,
         };
         Ok((Tick::Stepped, outcome))

@@ -5,8 +5,11 @@
 //! instead, by a hash too; so are imports that don't say who sent the prompt. Either way no prompt is on both sides; chats
 //! that open with the same message count as one prompt, because a later turn contains the earlier ones.
 
+mod judge;
 #[cfg(test)]
 mod tests;
+
+pub use judge::JudgeBy;
 
 use super::JobError;
 use crate::store::training_data::{self, Origin, Stored};
@@ -54,6 +57,10 @@ pub struct Counts {
     pub rankings: usize,
     /// For the reward model's accuracy.
     pub held_out_rankings: usize,
+    /// For the judge.
+    pub judge_rankings: usize,
+    /// What the judge has that the reward model never saw.
+    pub judge_by: JudgeBy,
     /// For PPO.
     pub prompts: usize,
     /// For the gate.
@@ -62,6 +69,8 @@ pub struct Counts {
     pub over_the_cap: usize,
     /// Left out: held-out items whose prompt is also trained on.
     pub on_both_sides: usize,
+    /// Left out: rankings of the judge's labelers about prompts of the reward model's people.
+    pub of_neither: usize,
     /// Left out: rankings whose candidates are all tied, which teach nothing.
     pub all_tied: usize,
 }
@@ -215,7 +224,8 @@ fn build(feedback: Feedback) -> (DataSet, Counts) {
     let users = prompts.iter().filter_map(|p| p.origin.sender.as_ref()).collect::<BTreeSet<_>>().len();
     let mut on_both_sides = 0;
     let (demonstrations, held_out_demonstrations) = split(demonstrations, split_by, &trained, &mut on_both_sides);
-    let (rankings, held_out_rankings) = split(rankings, split_by, &trained, &mut on_both_sides);
+    let parts = judge::part(rankings, split_by, &trained);
+    on_both_sides += parts.on_both_sides;
     let (prompts, held_out_prompts) = split(prompts, split_by, &trained, &mut 0);
     let (prompts, held_out_prompts) = (once_each(prompts), once_each(held_out_prompts));
     let counts = Counts {
@@ -223,16 +233,26 @@ fn build(feedback: Feedback) -> (DataSet, Counts) {
         users,
         demonstrations: demonstrations.len(),
         held_out_demonstrations: held_out_demonstrations.len(),
-        rankings: rankings.len(),
-        held_out_rankings: held_out_rankings.len(),
+        rankings: parts.train.len(),
+        held_out_rankings: parts.held_out.len(),
+        judge_rankings: parts.judge.len(),
+        judge_by: parts.judge_by,
         prompts: prompts.len(),
         held_out_prompts: held_out_prompts.len(),
         over_the_cap,
         on_both_sides,
+        of_neither: parts.of_neither,
         all_tied: tied.len(),
     };
-    let data =
-        DataSet { demonstrations, held_out_demonstrations, rankings, held_out_rankings, prompts, held_out_prompts };
+    let data = DataSet {
+        demonstrations,
+        held_out_demonstrations,
+        rankings: parts.train,
+        held_out_rankings: parts.held_out,
+        judge_rankings: parts.judge,
+        prompts,
+        held_out_prompts,
+    };
     (data, counts)
 }
 

@@ -1,27 +1,45 @@
-//! When a cycle starts by itself: at the times of a cron expression, or when enough new rankings have come. Both are off by default.
+//! When a cycle starts by itself: at the times of a cron expression, when enough new rankings have come, or when people's liking for the
+//! champion falls. All are off by default.
 
 use super::JobError;
+use super::drift::{self, DriftConfig};
 use crate::store::jobs::{self, JobKind};
-use crate::store::{StoreError, training_data};
+use crate::store::{StoreError, challenger, training_data};
 use croner::Cron;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use rusqlite::Connection;
+use serde::{Deserialize, Serialize};
 use std::str::FromStr;
+
+/// When the model is retrained by itself.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Retrain {
+    /// Cron expression in UTC ("0 3 * * *" is every night at three); none: not by time.
+    pub schedule: Option<String>,
+    /// Start as soon as this many rankings came since the last cycle; none: not by number.
+    pub min_new_rankings: Option<u64>,
+    /// When people's liking for the champion falls.
+    pub drift: DriftConfig,
+}
 
 /// What starts cycles.
 #[derive(Debug, Clone, Default)]
 pub struct Triggers {
     schedule: Option<Cron>,
     min_new_rankings: Option<u64>,
+    drift: DriftConfig,
 }
 
 impl Triggers {
-    /// `schedule`: a cron expression in UTC. `min_new_rankings`: so many since the last cycle began; at least 1.
+    /// As an operator has set them; a number of new rankings is at least 1.
     ///
     /// # Errors
-    /// When the expression can't be read.
-    pub fn new(schedule: Option<&str>, min_new_rankings: Option<u64>) -> Result<Self, JobError> {
+    /// When the cron expression can't be read, or a share is out of its range.
+    pub fn new(config: &Retrain) -> Result<Self, JobError> {
+        let Retrain { schedule, min_new_rankings, drift } = config;
+        let drift = drift.clone().checked()?;
         let parse = |text: &str| {
             Cron::from_str(text).map_err(|e| {
                 JobError::Invalid(format!(
@@ -29,20 +47,29 @@ impl Triggers {
                 ))
             })
         };
-        Ok(Self { schedule: schedule.map(parse).transpose()?, min_new_rankings: min_new_rankings.map(|n| n.max(1)) })
+        let schedule = schedule.as_deref().map(parse).transpose()?;
+        Ok(Self { schedule, min_new_rankings: min_new_rankings.map(|n| n.max(1)), drift })
     }
 
-    /// Why a cycle should start now, if it should: `schedule` or `threshold`. Never while one is waiting or at work.
+    /// How drift is noticed.
+    #[must_use]
+    pub fn drift(&self) -> &DriftConfig {
+        &self.drift
+    }
+
+    /// Why a cycle should start now, if it should: `schedule`, `threshold` or `drift`. Never while one is waiting or at work, or while
+    /// people decide about what the last one made.
     /// `since`: when this scheduler came up; times that passed before it aren't made up for.
     ///
     /// # Errors
     /// When the database can't.
     pub fn due(&self, c: &Connection, since: Timestamp, now: Timestamp) -> Result<Option<&'static str>, StoreError> {
-        if self.schedule.is_none() && self.min_new_rankings.is_none() {
+        if self.schedule.is_none() && self.min_new_rankings.is_none() && !self.drift.is_on() {
             return Ok(None);
         }
         let last = jobs::newest_of(c, JobKind::Cycle)?;
-        if last.as_ref().is_some_and(|job| !job.state.is_final()) {
+        let on_trial = challenger::get(c)?.is_some_and(|challenge| challenge.trial.is_some());
+        if on_trial || last.as_ref().is_some_and(|job| !job.state.is_final()) {
             return Ok(None);
         }
         let last_began = last.map(|job| job.started_at.unwrap_or(job.created_at));
@@ -57,7 +84,7 @@ impl Triggers {
         {
             return Ok(Some("threshold"));
         }
-        Ok(None)
+        Ok(drift::found(c, &self.drift, last_began.as_deref())?.then_some("drift"))
     }
 }
 
@@ -96,7 +123,8 @@ mod tests {
 
     #[test]
     fn a_schedule_fires_once_per_time() {
-        let triggers = Triggers::new(Some("0 3 * * *"), None).expect("parses");
+        let triggers =
+            Triggers::new(&Retrain { schedule: Some("0 3 * * *".into()), ..Retrain::default() }).expect("parses");
         in_store(move |c| {
             let came_up = at("2026-01-01T12:00:00Z");
             assert_eq!(triggers.due(c, came_up, at("2026-01-02T02:59:59Z"))?, None);
@@ -109,12 +137,12 @@ mod tests {
             assert_eq!(triggers.due(c, came_up, later)?, Some("schedule"));
             Ok(())
         });
-        assert!(Triggers::new(Some("every night"), None).is_err());
+        assert!(Triggers::new(&Retrain { schedule: Some("every night".into()), ..Retrain::default() }).is_err());
     }
 
     #[test]
     fn a_threshold_counts_from_the_last_cycle() {
-        let triggers = Triggers::new(None, Some(2)).expect("parses");
+        let triggers = Triggers::new(&Retrain { min_new_rankings: Some(2), ..Retrain::default() }).expect("parses");
         in_store(move |c| {
             let now = Timestamp::now();
             rank(c, 1)?;

@@ -80,7 +80,7 @@ const GRADIENT: Plan = plan("Gradient norm", "Before clipping.", &[("norm", "gra
 pub(super) fn of(kind: RunKind, curves: &BTreeMap<String, Points>) -> Vec<(&'static Plan, Vec<Line>)> {
     let plans = match kind {
         RunKind::Sft => SFT,
-        RunKind::Reward => REWARD,
+        RunKind::Reward | RunKind::Judge => REWARD,
         RunKind::Ppo => PPO,
         RunKind::Evaluate => &[],
     };

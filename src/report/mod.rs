@@ -1,7 +1,8 @@
-//! The one-page report of a run: what it was, how it went, what it changed, as HTML that needs nothing beside itself (no script, no
-//! other file). What a model or a person wrote is hostile text here: everything is escaped. Pure text, no IO; may use store's types.
+//! One-page reports, of a run (what it was, how it went, what it changed) and of the decision about a policy, as HTML that needs nothing
+//! beside itself (no script, no other file). What a model or a person wrote is hostile text here: everything is escaped. Pure text, no IO; may use store's types.
 
 mod curves;
+pub mod decision;
 pub mod svg;
 
 use crate::store::runs::{Run, RunKind, RunState};
@@ -34,30 +35,42 @@ const STYLE: &str = include_str!("page.css");
 #[must_use]
 pub fn page(report: &Report) -> String {
     let run = &report.run;
-    let (kind, id) = (kind_name(run.kind), escape(run.id.as_str()));
-    let mut out = format!(
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
-         <title>{kind}: {id}</title><style>{STYLE}</style></head><body>"
-    );
+    let mut out = begin(&format!("{}: {}", kind_name(run.kind), run.id));
     header(&mut out, run);
     figures(&mut out, &report.figures);
     charts(&mut out, report);
-    samples(&mut out, report);
-    tables(&mut out, report);
-    let version = env!("CARGO_PKG_VERSION");
-    let _ = write!(
-        out,
-        "<footer>Written by hone {version}. The same run again: the settings, seed and snapshot above.</footer>"
+    samples(
+        &mut out,
+        &report.samples,
+        "The same prompts, the same random numbers: the policy that the run started from, and the one that it made. Drawn by the seed, \
+         not chosen.",
     );
-    out + "</body></html>\n"
+    tables(&mut out, report);
+    end(out, "The same run again: the settings, seed and snapshot above.")
+}
+
+/// A page up to its first element.
+fn begin(title: &str) -> String {
+    format!(
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
+         <title>{}</title><style>{STYLE}</style></head><body>",
+        escape(title)
+    )
+}
+
+/// A page from its last element on.
+fn end(page: String, last_words: &str) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    page + &format!("<footer>Written by hone {version}. {last_words}</footer></body></html>\n")
 }
 
 fn kind_name(kind: RunKind) -> &'static str {
     match kind {
         RunKind::Sft => "Supervised fine-tuning",
         RunKind::Reward => "Reward model",
+        RunKind::Judge => "Judge",
         RunKind::Ppo => "PPO",
         RunKind::Evaluate => "Evaluation",
     }
@@ -112,16 +125,12 @@ fn charts(out: &mut String, report: &Report) {
     out.push_str("</div>");
 }
 
-fn samples(out: &mut String, report: &Report) {
-    if report.samples.is_empty() {
+fn samples(out: &mut String, samples: &[Sample], about: &str) {
+    if samples.is_empty() {
         return;
     }
-    let _ = write!(
-        out,
-        "<h2>Before and after</h2><p class=\"small soft\">The same prompts, the same random numbers: the policy that the run started \
-         from, and the one that it made. Drawn by the seed, not chosen.</p><br>"
-    );
-    for sample in &report.samples {
+    let _ = write!(out, "<h2>Before and after</h2><p class=\"small soft\">{about}</p><br>");
+    for sample in samples {
         out.push_str("<section class=\"card sample\"><div class=\"prompt\">");
         for message in &sample.messages {
             let _ = write!(out, "<p class=\"who\">{}</p>", message.role.as_str());

@@ -1,9 +1,12 @@
 //! The challenger: which policy gets a share of the traffic, and how it fares. SQL of the table `challenger`.
 
+use super::columns::{json, json_or_null};
 use super::{StoreError, now, rankings};
 use hone_domain::ids::{ComparisonId, PolicyId};
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
+use std::cmp::Ordering;
+use std::ops::Add;
 
 /// What a challenger gets.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -18,11 +21,14 @@ pub struct Traffic {
     pub shadow_share: f64,
     /// Whether comparisons draw half of their candidates from it.
     pub in_comparisons: bool,
+    /// The share of comparisons that do, 0 to 1.
+    #[schema(minimum = 0, maximum = 1)]
+    pub comparison_share: f64,
 }
 
 impl Default for Traffic {
     fn default() -> Self {
-        Self { canary_share: 0.0, shadow_share: 0.0, in_comparisons: true }
+        Self { canary_share: 0.0, shadow_share: 0.0, in_comparisons: true, comparison_share: 1.0 }
     }
 }
 
@@ -37,12 +43,61 @@ impl Traffic {
     /// # Errors
     /// The first share outside of 0 to 1.
     pub fn checked(self) -> Result<Self, ShareError> {
-        for (name, share) in [("canary_share", self.canary_share), ("shadow_share", self.shadow_share)] {
+        let Self { canary_share, shadow_share, in_comparisons: _, comparison_share } = self;
+        let shares =
+            [("canary_share", canary_share), ("shadow_share", shadow_share), ("comparison_share", comparison_share)];
+        for (name, share) in shares {
             if !(0.0..=1.0).contains(&share) {
                 return Err(ShareError(name));
             }
         }
         Ok(self)
+    }
+}
+
+/// What becomes of a challenger that is neither clearly better nor clearly worse when its trial is over.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Undecided {
+    /// It stays a candidate; the champion stays.
+    #[default]
+    Keep,
+    /// It becomes champion.
+    Promote,
+    /// It is rejected.
+    RollBack,
+}
+
+/// The bounds within which a challenge decides itself, by comparisons of both that people ranked.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Bounds {
+    /// The chance of a wrong verdict in each direction, above 0 and below 1.
+    #[schema(exclusive_minimum = 0, exclusive_maximum = 1)]
+    pub alpha: f64,
+    /// Comparisons with a winner before there is a verdict, however clear.
+    pub comparisons_min: usize,
+    /// With so many it is over.
+    pub comparisons_max: usize,
+    /// After so long it is over.
+    pub hours_max: f64,
+    /// What happens where it is over without a verdict.
+    pub undecided: Undecided,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { alpha: 0.05, comparisons_min: 10, comparisons_max: 400, hours_max: 336.0, undecided: Undecided::Keep }
+    }
+}
+
+impl Bounds {
+    /// Checks the ranges.
+    ///
+    /// # Errors
+    /// When `alpha` isn't between 0 and 1.
+    pub fn checked(self) -> Result<Self, ShareError> {
+        if self.alpha > 0.0 && self.alpha < 1.0 { Ok(self) } else { Err(ShareError("alpha")) }
     }
 }
 
@@ -53,6 +108,8 @@ pub struct Challenge {
     pub policy_id: PolicyId,
     /// What it gets.
     pub traffic: Traffic,
+    /// The bounds within which it decides itself; without them it goes on until somebody ends it.
+    pub trial: Option<Bounds>,
 }
 
 /// The challenge that is on.
@@ -60,12 +117,28 @@ pub struct Challenge {
 /// # Errors
 /// When the database can't.
 pub fn get(c: &Connection) -> Result<Option<Challenge>, StoreError> {
-    let columns = |row: &rusqlite::Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?));
-    let found = c.query_row("select policy_id, traffic_json from challenger", [], columns).optional()?;
-    let challenge = |(id, traffic): (String, String)| {
-        Ok(Challenge { policy_id: PolicyId::from_raw(id), traffic: serde_json::from_str(&traffic)? })
+    let challenge = |row: &rusqlite::Row<'_>| {
+        let policy_id = PolicyId::from_raw(row.get::<_, String>(0)?);
+        Ok(Challenge { policy_id, traffic: json(row, 1)?, trial: json_or_null(row, 2)? })
     };
-    found.map(challenge).transpose()
+    let sql = "select policy_id, traffic_json, trial_json from challenger";
+    Ok(c.query_row(sql, [], challenge).optional()?)
+}
+
+/// When the challenge began that is on; changing its shares doesn't begin it anew.
+///
+/// # Errors
+/// When the database can't.
+pub fn since(c: &Connection) -> Result<Option<String>, StoreError> {
+    Ok(c.query_row("select at from challenger", [], |row| row.get(0)).optional()?)
+}
+
+/// Who began the challenge that is on.
+///
+/// # Errors
+/// When the database can't.
+pub fn actor(c: &Connection) -> Result<Option<String>, StoreError> {
+    Ok(c.query_row("select actor from challenger", [], |row| row.get(0)).optional()?)
 }
 
 /// Begins a challenge, or changes the one that is on.
@@ -73,10 +146,12 @@ pub fn get(c: &Connection) -> Result<Option<Challenge>, StoreError> {
 /// # Errors
 /// When the database can't.
 pub fn set(c: &Connection, challenge: &Challenge, actor: &str) -> Result<(), StoreError> {
-    let Challenge { policy_id, traffic } = challenge;
+    let Challenge { policy_id, traffic, trial } = challenge;
+    let trial = trial.as_ref().map(serde_json::to_string).transpose()?;
     c.execute(
-        "insert or replace into challenger(id, policy_id, traffic_json, actor, at) values (1, ?1, ?2, ?3, ?4)",
-        params![policy_id.as_str(), serde_json::to_string(traffic)?, actor, now()],
+        "insert or replace into challenger(id, policy_id, traffic_json, actor, trial_json, at)
+         values (1, ?1, ?2, ?3, ?4, coalesce((select at from challenger where policy_id = ?1), ?5))",
+        params![policy_id.as_str(), serde_json::to_string(traffic)?, actor, trial, now()],
     )?;
     Ok(())
 }
@@ -96,7 +171,7 @@ pub(super) fn end_of(c: &Connection, id: &PolicyId) -> Result<(), StoreError> {
 }
 
 /// How two policies fare in comparisons that people ranked: of all pairs of one answer each.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Duel {
     /// Pairs in which the first is better.
     pub wins: usize,
@@ -106,21 +181,51 @@ pub struct Duel {
     pub ties: usize,
 }
 
-/// How `first` fares against `second`.
+impl Add for Duel {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { wins: self.wins + other.wins, losses: self.losses + other.losses, ties: self.ties + other.ties }
+    }
+}
+
+/// How `first` fares against `second`, over all pairs of their answers.
 ///
 /// # Errors
 /// When the database can't.
 pub fn duel(c: &Connection, first: &PolicyId, second: &PolicyId) -> Result<Duel, StoreError> {
+    Ok(compared(c, first, second, "")?.into_iter().fold(Duel::default(), Add::add))
+}
+
+/// How `first` fares against `second` in comparisons ranked after `since`, each of which counts once: the pairs of one comparison aren't
+/// independent of each other. In the order in which they were ranked.
+///
+/// # Errors
+/// When the database can't.
+pub fn scores(c: &Connection, first: &PolicyId, second: &PolicyId, since: &str) -> Result<Vec<Duel>, StoreError> {
+    let once = |one: Duel| match one.wins.cmp(&one.losses) {
+        Ordering::Greater => Duel { wins: 1, ..Duel::default() },
+        Ordering::Equal => Duel { ties: 1, ..Duel::default() },
+        Ordering::Less => Duel { losses: 1, ..Duel::default() },
+    };
+    Ok(compared(c, first, second, since)?.into_iter().map(once).collect())
+}
+
+/// The pairs of each comparison of both that was ranked after `since`, the oldest first.
+fn compared(c: &Connection, first: &PolicyId, second: &PolicyId, since: &str) -> Result<Vec<Duel>, StoreError> {
     let sql = "select r.comparison_id, (select json_group_array(policy_id) from
                    (select policy_id from completions where comparison_id = r.comparison_id order by position))
-               from rankings r where r.not_rankable = 0
+               from rankings r where r.not_rankable = 0 and r.created_at > ?3
                  and exists (select 1 from completions where comparison_id = r.comparison_id and policy_id = ?1)
-                 and exists (select 1 from completions where comparison_id = r.comparison_id and policy_id = ?2)";
+                 and exists (select 1 from completions where comparison_id = r.comparison_id and policy_id = ?2)
+               order by r.created_at, r.comparison_id";
     let mut rows = c.prepare_cached(sql)?;
-    let rows =
-        rows.query_map([first.as_str(), second.as_str()], |r| Ok((r.get::<_, String>(0)?, r.get::<_, String>(1)?)))?;
-    let mut duel = Duel::default();
+    let rows = rows.query_map([first.as_str(), second.as_str(), since], |r| {
+        Ok((r.get::<_, String>(0)?, r.get::<_, String>(1)?))
+    })?;
+    let mut all = Vec::new();
     for row in rows {
+        let mut duel = Duel::default();
         let (comparison, policies) = row?;
         let policies: Vec<String> = serde_json::from_str(&policies)?;
         let ranking = rankings::of(c, &ComparisonId::from_raw(comparison))?.and_then(|stored| stored.ranking);
@@ -133,14 +238,15 @@ pub fn duel(c: &Connection, first: &PolicyId, second: &PolicyId) -> Result<Duel,
         for ours in ranks_of(first) {
             for theirs in &theirs {
                 match ours.cmp(theirs) {
-                    std::cmp::Ordering::Less => duel.wins += 1,
-                    std::cmp::Ordering::Equal => duel.ties += 1,
-                    std::cmp::Ordering::Greater => duel.losses += 1,
+                    Ordering::Less => duel.wins += 1,
+                    Ordering::Equal => duel.ties += 1,
+                    Ordering::Greater => duel.losses += 1,
                 }
             }
         }
+        all.push(duel);
     }
-    Ok(duel)
+    Ok(all)
 }
 
 #[cfg(test)]

@@ -71,7 +71,7 @@ pub struct Job {
     /// The newest progress report of the running step.
     #[schema(value_type = Option<Object>)]
     pub progress: Option<Value>,
-    /// Who or what started it: a person's name, `schedule` or `threshold`.
+    /// Who or what started it: a person's name, `schedule`, `threshold` or `drift`.
     pub reason: String,
     /// What went wrong.
     pub error: Option<String>,

@@ -14,6 +14,7 @@ pub mod credentials;
 pub mod data_room;
 pub mod demonstrations;
 pub mod exclusions;
+pub mod frozen;
 pub mod gold;
 pub mod imports;
 pub mod jobs;
@@ -298,6 +299,8 @@ fn migrations() -> Migrations<'static> {
         M::up(include_str!("../../migrations/0004_labeling.sql")),
         M::up(include_str!("../../migrations/0005_data_room.sql")),
         M::up(include_str!("../../migrations/0006_pairs.sql")),
+        M::up(include_str!("../../migrations/0007_judge.sql")),
+        M::up(include_str!("../../migrations/0008_trial.sql")),
     ];
     Migrations::new(steps.to_vec())
 }

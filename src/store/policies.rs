@@ -87,6 +87,9 @@ pub struct Policy {
     /// What the gate said, rule by rule.
     #[schema(value_type = Option<Object>)]
     pub gate_report: Option<Value>,
+    /// How people's comparisons decided about it, where it was on trial.
+    #[schema(value_type = Option<Object>)]
+    pub trial: Option<Value>,
     /// What became of it.
     pub state: PolicyState,
     /// When it was made.
@@ -200,6 +203,19 @@ pub fn keep_gate_report(c: &Connection, id: &PolicyId, report: &Value, passed: b
     let sql = "update policies set gate_report_json = ?2,
                state = case when state = 'candidate' and not ?3 then 'rejected' else state end where id = ?1";
     match c.execute(sql, params![id.as_str(), report.to_string(), passed])? {
+        1 => Ok(()),
+        _ => Err(StoreError::NotFound { what: "policy", id: id.to_string() }),
+    }
+}
+
+/// Keeps how a policy's trial ended; one that people don't want is rejected.
+///
+/// # Errors
+/// When there is none of this id.
+pub fn keep_trial(c: &Connection, id: &PolicyId, trial: &Value, rejected: bool) -> Result<(), StoreError> {
+    let sql = "update policies set trial_json = ?2,
+               state = case when state = 'candidate' and ?3 then 'rejected' else state end where id = ?1";
+    match c.execute(sql, params![id.as_str(), trial.to_string(), rejected])? {
         1 => Ok(()),
         _ => Err(StoreError::NotFound { what: "policy", id: id.to_string() }),
     }
@@ -333,6 +349,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Policy> {
         config: json(row, "config_json")?,
         metrics: json(row, "metrics_json")?,
         gate_report: json_or_null(row, "gate_report_json")?,
+        trial: json_or_null(row, "trial_json")?,
         state: row.get("state")?,
         created_at: row.get("created_at")?,
         promoted_at: row.get("promoted_at")?,

@@ -14,6 +14,8 @@ text_enum! {
         Sft = "sft",
         /// The reward model, on rankings.
         Reward = "reward",
+        /// A reward model of other people's rankings, which decides the gate and which nothing is optimised against.
+        Judge = "judge",
         /// PPO against the reward model.
         Ppo = "ppo",
         /// Old against new policy on held-out prompts.

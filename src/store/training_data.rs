@@ -29,23 +29,25 @@ pub struct Stored<T> {
     pub item: T,
 }
 
-/// Every ranking with its answers in shown order, oldest first. The origin is that of the prompt, not of the ranking.
+/// Every ranking with its answers in shown order, oldest first. The origin is that of the prompt, not of the ranking. Imports that don't say
+/// who ranked have an empty labeler.
 ///
 /// # Errors
 /// When the database can't, or a stored ranking doesn't match its answers.
 pub fn rankings(c: &Connection) -> Result<Vec<Stored<RankedPrompt>>, StoreError> {
-    let sql = "select u.id, u.name, u.role, co.source, co.messages_json, co.id, r.ranks_json, r.user_id,
+    let sql = "select u.id, u.name, u.role, co.source, co.messages_json, co.id, r.ranks_json, iif(l.name = ?1, '', r.user_id),
                       (select json_group_array(content) from
                          (select content from completions where comparison_id = co.id order by position)),
                       r.labels_json,
                       (select json_group_array(id) from
                          (select id from completions where comparison_id = co.id order by position))
                from rankings r join comparisons co on co.id = r.comparison_id join users u on u.id = co.user_id
+                 join users l on l.id = r.user_id
                where r.not_rankable = 0
                  and not exists (select 1 from exclusions where item_id in (co.id, co.user_id, r.user_id))
                order by r.created_at, r.comparison_id";
     let mut rows = c.prepare(sql)?;
-    let mut rows = rows.query([])?;
+    let mut rows = rows.query([IMPORT_USER])?;
     let mut all = Vec::new();
     while let Some(row) = rows.next()? {
         let (ranks, candidates): (Vec<u32>, Vec<String>) = (json(row, 6)?, json(row, 8)?);

@@ -1,10 +1,11 @@
 //! The scheduler, stepped by hand over a real engine, a real tiny base model and real training processes.
 
 use hone::interchange::import;
+use hone::jobs::canary::CanaryConfig;
 use hone::jobs::champions::{self, Champions};
 use hone::jobs::gate::GateConfig;
 use hone::jobs::scheduler::{FailAt, Options, Scheduler, Tick};
-use hone::jobs::triggers::Triggers;
+use hone::jobs::triggers::{Retrain, Triggers};
 use hone::jobs::{JobError, Jobs};
 use hone::serving::{Serving, ServingConfig};
 use hone::store::Store;
@@ -22,7 +23,7 @@ use std::time::{Duration, Instant};
 
 /// A gate that lets everything pass that can be served.
 fn open_gate() -> Value {
-    json!({"reward_gain_min": -1e9, "kl_nats_max": 1e9, "length_factor_max": 1e9, "prompts_min": 1})
+    json!({"reward_gain_min": -1e9, "judge_win_rate_min": -1.0, "judge_rankings_min": 2, "kl_nats_max": 1e9, "length_factor_max": 1e9, "prompts_min": 1})
 }
 
 /// A cycle of a few seconds.
@@ -86,7 +87,8 @@ impl House {
         champions.start().await.expect("starts");
         let program = env!("CARGO_BIN_EXE_hone").into();
         let lease = SignedDuration::from_millis(400);
-        let options = Options { program, triggers, gate: GateConfig::default(), lease, fail_at };
+        let options =
+            Options { program, triggers, gate: GateConfig::default(), canary: CanaryConfig::default(), lease, fail_at };
         let scheduler = Scheduler::new(store.clone(), Arc::clone(&champions), options);
         Self { jobs: Jobs::new(store.clone()), store, serving, champions, scheduler }
     }
@@ -150,11 +152,11 @@ async fn a_cycle_promotes_what_passes_and_it_can_be_rolled_back() {
     assert_eq!(policy.state, PolicyState::Champion);
     assert_eq!(policy.parent_id, Some(PolicyId::base("tiny")));
     let report = policy.gate_report.expect("a gate report");
-    assert_eq!(report["rules"].as_array().map(Vec::len), Some(5));
+    assert_eq!(report["rules"].as_array().map(Vec::len), Some(6));
     let view = house.jobs.get(&id).await.expect("reads");
     let kinds: Vec<RunKind> = view.phases.iter().map(|p| p.run.kind).collect();
     // The demonstration may be held out by its hash; everything else is fixed.
-    assert!(kinds.ends_with(&[RunKind::Reward, RunKind::Ppo, RunKind::Evaluate]), "{kinds:?}");
+    assert!(kinds.ends_with(&[RunKind::Reward, RunKind::Judge, RunKind::Ppo, RunKind::Evaluate]), "{kinds:?}");
     let ppo = view.phases.iter().find(|p| p.run.kind == RunKind::Ppo).expect("a PPO run");
     assert!(ppo.curves.contains_key("objective/kl"), "{:?}", ppo.curves.keys());
 
@@ -299,7 +301,7 @@ async fn what_cannot_work_fails_at_once_and_says_why() {
 #[tokio::test]
 async fn enough_new_rankings_start_a_cycle() {
     let dir = data_folder();
-    let triggers = Triggers::new(None, Some(31)).expect("triggers");
+    let triggers = Triggers::new(&Retrain { min_new_rankings: Some(31), ..Retrain::default() }).expect("triggers");
     let mut house = House::with_triggers(dir.path(), None, triggers).await;
     assert_eq!(house.scheduler.tick().await.expect("ticks"), Tick::Idle);
     add_rankings(&house.store, dir.path(), 30..31);

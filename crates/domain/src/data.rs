@@ -48,6 +48,9 @@ pub struct DataSet {
     pub rankings: Vec<RankedPrompt>,
     /// For the reward model's accuracy.
     pub held_out_rankings: Vec<RankedPrompt>,
+    /// For the judge, a reward model that decides and that nothing is optimised against: by people, or of prompts, that `rankings` hasn't.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub judge_rankings: Vec<RankedPrompt>,
     /// For PPO.
     pub prompts: Vec<PromptItem>,
     /// For the gate.

@@ -1,6 +1,10 @@
 //! Two policies on held-out prompts: rewards, win rate, KL to the reference, answer lengths, each with an interval. The gate decides
 //! on this report; nothing is learned here.
 
+mod judge;
+
+pub use judge::{BestOfN, Judgement};
+
 use crate::LearnError;
 use crate::gae::{EosRule, mean_variance};
 use crate::generate::{GenerateConfig, generate};
@@ -38,6 +42,8 @@ pub struct EvaluateConfig {
     pub micro_batch_tokens: usize,
     /// Prompts that are answered together.
     pub batch_prompts: usize,
+    /// Answers of which the old policy's best is compared too, where there is a judge; 0 or 1 leaves it out.
+    pub best_of: usize,
     /// Pairs of answers that the report keeps to be looked at.
     pub samples_max: usize,
 }
@@ -52,6 +58,7 @@ impl Default for EvaluateConfig {
             missing_eos_score: None,
             micro_batch_tokens: 1024,
             batch_prompts: 32,
+            best_of: 4,
             samples_max: 16,
         }
     }
@@ -66,8 +73,10 @@ pub struct Contenders<'a> {
     pub new: Option<&'a Path>,
     /// What KL is measured to.
     pub reference: Option<&'a Path>,
-    /// The judge: a reward run's artifact.
+    /// What the policy was optimised against: a reward run's artifact.
     pub reward: &'a Path,
+    /// The judge: a reward model that the policy was not optimised against, where there is one.
+    pub judge: Option<&'a Path>,
 }
 
 /// A figure and its 95 % interval.
@@ -119,6 +128,9 @@ pub struct EvaluateReport {
     pub n: usize,
     /// Prompts that were too long.
     pub skipped: usize,
+    /// What the judge says, where there was one.
+    #[serde(default)]
+    pub judge: Option<Judgement>,
     /// Some pairs of answers.
     pub samples: Vec<Sample>,
 }
@@ -141,15 +153,17 @@ pub fn policies(
     contenders: &Contenders<'_>,
     ctx: &mut Context<'_>,
 ) -> Result<EvaluateReport, LearnError> {
-    let Contenders { old, new, reference, reward } = *contenders;
+    let Contenders { old, new, reference, reward, judge } = *contenders;
     let load = |dir: Option<&Path>| dir.map(|d| Adapter::load(d, ctx.base.config())).transpose();
     let (old, new, reference) = (load(old)?, load(new)?, load(reference)?);
-    let judge = RewardModel::load(reward, ctx.base)?;
+    let reward = RewardModel::load(reward, ctx.base)?;
+    let judge = judge.map(|dir| RewardModel::load(dir, ctx.base)).transpose()?;
     let (used, encoded, skipped) = encode(config, prompts, ctx)?;
+    let best_of = if judge.is_some() && config.best_of > 1 { config.best_of } else { 0 };
     let mut ws = Workspace::new();
-    let mut clock = Clock::new(0, 0.0);
-    let by_old = answer(config, &encoded, old.as_ref(), &judge, (0, &mut clock), &mut ws, ctx)?;
-    let by_new = answer(config, &encoded, new.as_ref(), &judge, (1, &mut clock), &mut ws, ctx)?;
+    let mut tally = Tally { clock: Clock::new(0, 0.0), answers: 0, answers_total: (2 + best_of) * encoded.len() };
+    let by_old = answer(config, &encoded, old.as_ref(), &reward, &mut tally, &mut ws, ctx)?;
+    let by_new = answer(config, &encoded, new.as_ref(), &reward, &mut tally, &mut ws, ctx)?;
     let logprobs = |adapter: Option<&Adapter>, ws: &mut Workspace| {
         roles::logprobs(ctx.base, adapter, &by_new.sequences, config.temperature, config.micro_batch_tokens, ws)
     };
@@ -157,6 +171,16 @@ pub fn policies(
     let kl: Vec<f64> =
         p.iter().zip(&q).map(|(p, q)| p.logprob.iter().sum::<f64>() - q.logprob.iter().sum::<f64>()).collect();
     let mut report = compare(&by_old, &by_new, &kl);
+    if let Some(judge) = &judge {
+        let repeated: Vec<Vec<u32>> = encoded.iter().flat_map(|p| std::iter::repeat_n(p, best_of)).cloned().collect();
+        let drawn = answer(config, &repeated, old.as_ref(), &reward, &mut tally, &mut ws, ctx)?;
+        let best = judge::best_of(&drawn.rewards, best_of).into_iter().map(|i| drawn.sequences[i].clone()).collect();
+        let mut rewards = |answers: &Vec<Sequence>| {
+            judge.rewards(ctx.base, answers, ctx.tokenizer.eos_ids(), config.micro_batch_tokens, &mut ws)
+        };
+        let (of_old, of_new, of_best) = (rewards(&by_old.sequences)?, rewards(&by_new.sequences)?, rewards(&best)?);
+        report.judge = Some(judge::judgement(&of_old, &of_new, (best_of > 0).then_some((best_of, &of_best))));
+    }
     report.skipped = skipped;
     report.samples = samples(&used, &by_old, &by_new, ctx, config.samples_max);
     Ok(report)
@@ -195,13 +219,20 @@ fn encode<'p>(
     Ok((used, encoded, encoder.misfits.skipped))
 }
 
-/// One policy's answers and their rewards; `(side, clock)` is for the progress: side 0 of 2, then 1.
+/// How far the evaluation is.
+struct Tally {
+    clock: Clock,
+    answers: usize,
+    answers_total: usize,
+}
+
+/// One policy's answers and their rewards.
 fn answer(
     config: &EvaluateConfig,
     prompts: &[Vec<u32>],
     policy: Option<&Adapter>,
-    judge: &RewardModel,
-    (side, clock): (usize, &mut Clock),
+    reward: &RewardModel,
+    tally: &mut Tally,
     ws: &mut Workspace,
     ctx: &mut Context<'_>,
 ) -> Result<Answers, LearnError> {
@@ -221,52 +252,48 @@ fn answer(
         }
         let drawn = generate(ctx.base, policy, chunk, &sampling, &mut rng)?;
         let sequences: Vec<Sequence> = chunk.iter().zip(&drawn).map(|(p, g)| Sequence::new(p, &g.tokens)).collect();
-        let rewards = judge.rewards(ctx.base, &sequences, eos_ids, config.micro_batch_tokens, ws)?;
+        let rewards = reward.rewards(ctx.base, &sequences, eos_ids, config.micro_batch_tokens, ws)?;
         out.rewards.extend(rewards.iter().zip(&drawn).map(|(&r, g)| rule.apply(r, g.ended)));
         out.ended.extend(drawn.iter().map(|g| g.ended));
         out.sequences.extend(sequences);
-        clock.add(chunk.len() as f64);
-        let (step, steps_total) = (side * prompts.len() + out.sequences.len(), 2 * prompts.len());
+        tally.clock.add(chunk.len() as f64);
+        tally.answers += chunk.len();
+        let (step, steps_total) = (tally.answers, tally.answers_total);
         (ctx.report)(&Progress {
             phase: "evaluate".to_owned(),
             step,
             steps_total,
-            rate: clock.rate(),
+            rate: tally.clock.rate(),
             rate_unit: "answers/s",
-            seconds_left: clock.seconds_left(step, steps_total),
+            seconds_left: tally.clock.seconds_left(step, steps_total),
             metrics: BTreeMap::new(),
         });
     }
     Ok(out)
 }
 
+/// How many of the differences are above 0, zeros half.
+fn wins(gains: &[f64]) -> f64 {
+    let win = |&g: &f64| if g > 0.0 { 1.0 } else { f64::from(u8::from(g == 0.0)) / 2.0 };
+    gains.iter().map(win).sum()
+}
+
 fn compare(old: &Answers, new: &Answers, kl: &[f64]) -> EvaluateReport {
     let gains: Vec<f64> = new.rewards.iter().zip(&old.rewards).map(|(n, o)| n - o).collect();
-    let wins = gains
-        .iter()
-        .map(|&g| {
-            if g > 0.0 {
-                1.0
-            } else if g == 0.0 {
-                0.5
-            } else {
-                0.0
-            }
-        })
-        .sum::<f64>();
     let n = gains.len();
     let tokens = |a: &Answers| a.sequences.iter().map(|s| s.response_len() as f64).sum::<f64>() / n as f64;
     EvaluateReport {
         reward_old_mean: mean_interval(&old.rewards),
         reward_new_mean: mean_interval(&new.rewards),
         reward_gain: mean_interval(&gains),
-        win_rate: wilson_interval(wins, n),
+        win_rate: wilson_interval(wins(&gains), n),
         kl_nats: mean_interval(kl),
         response_tokens_old: tokens(old),
         response_tokens_new: tokens(new),
         ended_new: new.ended.iter().filter(|&&e| e).count() as f64 / n as f64,
         n,
         skipped: 0,
+        judge: None,
         samples: Vec::new(),
     }
 }

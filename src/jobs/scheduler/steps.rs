@@ -103,13 +103,7 @@ impl Scheduler {
         let (job, parent) = (held.id.clone(), held.work.parent.clone());
         let work = serde_json::to_value(&held.work).map_err(StoreError::from)?;
         let also = move |tx: &Connection| {
-            if policies::champion(tx)?.map(|p| p.id) != parent {
-                return Err(StoreError::Conflict(
-                    "the champion has changed since this job began, so its gain over the champion isn't known: judge its \
-                     policy again with a job of kind \"evaluate\""
-                        .into(),
-                ));
-            }
+            still_champion(tx, parent.as_ref())?;
             jobs::save(tx, &job, Phase::Promote.as_str(), &work)?;
             jobs::finish(tx, &job, JobState::Succeeded, None)
         };
@@ -118,4 +112,16 @@ impl Scheduler {
         self.champions.promote_with(policy, held.loaded.take(), "gate", also, before_publishing).await?;
         Ok(Outcome::Recorded)
     }
+}
+
+/// What a job has found holds against the champion that it began with.
+pub(super) fn still_champion(c: &Connection, parent: Option<&PolicyId>) -> Result<(), StoreError> {
+    if policies::champion(c)?.map(|p| p.id).as_ref() == parent {
+        return Ok(());
+    }
+    Err(StoreError::Conflict(
+        "the champion has changed since this job began, so its gain over the champion isn't known: judge its policy again \
+         with a job of kind \"evaluate\""
+            .into(),
+    ))
 }

@@ -36,7 +36,7 @@ pub(crate) fn inputs(reward: &Path) -> PpoInputs {
 
 fn compare(world: &World, data: &DataSet, new: Option<&Path>, reward: &Path) -> EvaluateReport {
     let config = EvaluateConfig { max_new_tokens: 16, ..EvaluateConfig::default() };
-    let contenders = Contenders { old: None, new, reference: None, reward };
+    let contenders = Contenders { old: None, new, reference: None, reward, judge: None };
     let mut report = None;
     let (done, _) = world.run("evaluate", false, None, |ctx| {
         report = Some(evaluate::policies(&config, &data.held_out_prompts, &contenders, ctx)?);
