@@ -106,14 +106,13 @@ mod tests {
     fn the_end_is_shown_in_order_and_without_control_characters() {
         let data = tempfile::tempdir().expect("a folder");
         let runs = [run("a", RunKind::Reward), run("none", RunKind::Sft), run("b", RunKind::Ppo)];
-        open(data.path(), &runs[0].id)
-            .and_then(|mut f| Ok(f.write_all(b"one\ntwo\n").expect("writes")))
-            .expect("opens");
+        let write = |run: &Run, text: &str| {
+            open(data.path(), &run.id).expect("opens").write_all(text.as_bytes()).expect("writes");
+        };
+        write(&runs[0], "one\ntwo\n");
         // A resumed run goes on in the same file.
-        open(data.path(), &runs[0].id)
-            .and_then(|mut f| Ok(f.write_all(b"\x1b[31mthree\n").expect("writes")))
-            .expect("opens");
-        open(data.path(), &runs[2].id).and_then(|mut f| Ok(f.write_all(b"four\n").expect("writes"))).expect("opens");
+        write(&runs[0], "\x1b[31mthree\n");
+        write(&runs[2], "four\n");
         let shown = |most| -> Vec<String> {
             tail(data.path(), &runs, most)
                 .expect("reads")
@@ -132,7 +131,7 @@ mod tests {
         let mut file = open(data.path(), &it.id).expect("opens");
         let line = format!("{}\n", "x".repeat(99));
         file.write_all(line.repeat(11_000).as_bytes()).expect("writes");
-        let lines = tail(data.path(), &[it.clone()], usize::MAX).expect("reads");
+        let lines = tail(data.path(), std::slice::from_ref(&it), usize::MAX).expect("reads");
         assert!(lines.len() < 2_700 && lines.iter().all(|l| l.text.len() == 99), "{} whole lines", lines.len());
         open(data.path(), &it.id).expect("opens").write_all(b"anew\n").expect("writes");
         assert_eq!(tail(data.path(), &[it], 9).expect("reads").len(), 1);
