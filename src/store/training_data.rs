@@ -136,3 +136,13 @@ pub fn rankings_since(c: &Connection, since: Option<&str>) -> Result<u64, StoreE
     let n: i64 = c.query_row(sql, [since.unwrap_or("")], |row| row.get(0))?;
     Ok(n.unsigned_abs())
 }
+
+/// How many demonstrations were given after `since` (all, without it).
+///
+/// # Errors
+/// When the database can't.
+pub fn demonstrations_since(c: &Connection, since: Option<&str>) -> Result<u64, StoreError> {
+    let sql = "select count(*) from demonstrations where created_at > ?1";
+    let n: i64 = c.query_row(sql, [since.unwrap_or("")], |row| row.get(0))?;
+    Ok(n.unsigned_abs())
+}

@@ -86,9 +86,10 @@ impl House {
         champions.start().await.expect("starts");
         let program = env!("CARGO_BIN_EXE_hone").into();
         let lease = SignedDuration::from_millis(400);
+        let jobs = Jobs::new(store.clone(), triggers.clone());
         let options = Options { program, triggers, gate: GateConfig::default(), lease, fail_at };
         let scheduler = Scheduler::new(store.clone(), Arc::clone(&champions), options);
-        Self { jobs: Jobs::new(store.clone()), store, serving, champions, scheduler }
+        Self { jobs, store, serving, champions, scheduler }
     }
 
     async fn ask(&self, kind: JobKind, params: Value) -> JobId {
@@ -157,6 +158,10 @@ async fn a_cycle_promotes_what_passes_and_it_can_be_rolled_back() {
     assert!(kinds.ends_with(&[RunKind::Reward, RunKind::Ppo, RunKind::Evaluate]), "{kinds:?}");
     let ppo = view.phases.iter().find(|p| p.run.kind == RunKind::Ppo).expect("a PPO run");
     assert!(ppo.curves.contains_key("objective/kl"), "{:?}", ppo.curves.keys());
+    let log = house.jobs.log(&id, 1_000).await.expect("reads");
+    let said = |kind, what: &str| log.iter().any(|line| line.phase == kind && line.text.contains(what));
+    assert!(said(RunKind::Reward, "the base model is loaded") && said(RunKind::Ppo, "objective/kl"), "{log:?}");
+    assert_eq!(house.jobs.log(&id, 1).await.expect("reads"), log[log.len() - 1..]);
 
     house.champions.roll_back("ada").await.expect("rolls back");
     assert_eq!(house.served(), PolicyId::base("tiny"));
