@@ -150,7 +150,7 @@ impl Prepared {
         let serving = Serving::start(engine, &champion, &config.serving).await?;
         let champions = Arc::new(Champions::new(store.clone(), Arc::clone(&serving)));
         champions.start().await?;
-        let jobs = Jobs::new(store.clone());
+        let jobs = Jobs::new(store.clone(), options.triggers.clone());
         let scheduler = Scheduler::new(store.clone(), Arc::clone(&champions), options);
         let background = Background::start(scheduler, jobs.wake());
         let (stopping, stopped) = watch::channel(false);

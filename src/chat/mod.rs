@@ -5,6 +5,7 @@ pub mod comparison;
 pub mod conversations;
 pub mod diff;
 pub mod feedback;
+pub mod lineage;
 pub mod personal;
 mod shadow;
 pub mod turn;

@@ -1,18 +1,13 @@
 //! A person's own data: handing it out, and erasing it, with the names of everything that has learned from it.
 
+use super::lineage::{self, Wanted};
 use super::{Chat, ChatError};
 use crate::store::personal::{self, Erased};
-use crate::store::policies::Policy;
-use crate::store::runs::Run;
-use crate::store::snapshots::Snapshot;
 use crate::store::{Store, StoreError, audit, policies, runs, snapshots};
 use hone_domain::ids::UserId;
-use hone_domain::{DataSet, Message};
 use serde::Serialize;
 use serde_json::{Value, json};
-use std::collections::{BTreeSet, HashSet};
-use std::io::BufReader;
-use std::path::Path;
+use std::collections::BTreeSet;
 
 /// What was erased, and what has learned from it before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
@@ -54,13 +49,10 @@ fn erase(store: &Store, user: &UserId) -> Result<Erasure, StoreError> {
         Ok((personal::prompts(c, &id)?, snapshots::list(c, all)?, runs::list(c, all)?, policies::list(c)?))
     };
     let (prompts, all_snapshots, all_runs, all_policies) = store.read_blocking(read)?;
-    let mut holding = BTreeSet::new();
-    for snapshot in all_snapshots {
-        if holds(store.data_dir(), &snapshot, user, &prompts)? {
-            holding.insert(snapshot.sha256);
-        }
-    }
-    let (runs, policies) = descendants(&holding, &all_runs, &all_policies);
+    let wanted = Wanted::Person { id: user.to_string(), prompts };
+    let holding = lineage::holding(store.data_dir(), all_snapshots, &wanted)?;
+    let holding: BTreeSet<String> = holding.into_iter().map(|used| used.sha256).collect();
+    let (runs, policies) = lineage::descendants(&holding, &all_runs, &all_policies);
     let id = user.clone();
     let erased = store.write_blocking(move |tx| {
         let erased = personal::erase(tx, &id)?;
@@ -71,54 +63,6 @@ fn erase(store: &Store, user: &UserId) -> Result<Erasure, StoreError> {
     Ok(Erasure { erased, snapshots: holding, runs, policies })
 }
 
-fn holds(data: &Path, snapshot: &Snapshot, user: &UserId, prompts: &HashSet<Vec<Message>>) -> Result<bool, StoreError> {
-    let file = match std::fs::File::open(data.join(&snapshot.path)) {
-        Ok(file) => file,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
-        Err(e) => return Err(StoreError::Json(serde_json::Error::io(e))),
-    };
-    let set: DataSet = serde_json::from_reader(BufReader::new(file))?;
-    let demonstrations = set.demonstrations.iter().chain(&set.held_out_demonstrations);
-    let rankings = set.rankings.iter().chain(&set.held_out_rankings).chain(&set.judge_rankings);
-    let alone = set.prompts.iter().chain(&set.held_out_prompts);
-    let mut labelers = demonstrations.clone().map(|d| &d.labeler).chain(rankings.clone().map(|r| &r.labeler));
-    let mut messages =
-        demonstrations.map(|d| &d.messages).chain(rankings.map(|r| &r.messages)).chain(alone.map(|p| &p.messages));
-    Ok(labelers.any(|labeler| labeler == user.as_str()) || messages.any(|m| prompts.contains(m)))
-}
-
-/// Runs and policies that come from these snapshots, at once or through another run or policy.
-fn descendants(
-    snapshots: &BTreeSet<String>,
-    runs: &[Run],
-    policies: &[Policy],
-) -> (BTreeSet<String>, BTreeSet<String>) {
-    let (mut reached_runs, mut reached_policies) = (BTreeSet::<String>::new(), BTreeSet::<String>::new());
-    loop {
-        let before = (reached_runs.len(), reached_policies.len());
-        for run in runs {
-            // Inputs name folders, which carry the id of the run or policy they belong to.
-            let inputs = run.inputs.to_string();
-            let from = |ids: &BTreeSet<String>| ids.iter().any(|id| inputs.contains(id));
-            if snapshots.contains(&run.snapshot_sha256) || from(&reached_runs) || from(&reached_policies) {
-                reached_runs.insert(run.id.to_string());
-            }
-        }
-        for policy in policies {
-            let reached = |ids: &BTreeSet<String>, id: Option<&str>| id.is_some_and(|id| ids.contains(id));
-            if reached(snapshots, policy.snapshot_sha256.as_deref())
-                || reached(&reached_runs, policy.run_id.as_ref().map(|id| id.as_str()))
-                || reached(&reached_policies, policy.parent_id.as_ref().map(|id| id.as_str()))
-            {
-                reached_policies.insert(policy.id.to_string());
-            }
-        }
-        if before == (reached_runs.len(), reached_policies.len()) {
-            return (reached_runs, reached_policies);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,7 +70,7 @@ mod tests {
     use crate::store::runs::{NewRun, RunKind};
     use crate::store::users::{self, Role};
     use hone_domain::ids::{PolicyId, RunId};
-    use hone_domain::{Demonstration, PromptItem};
+    use hone_domain::{DataSet, Demonstration, Message, PromptItem};
 
     fn record(store: &Store, sha256: &str, set: &DataSet) {
         std::fs::write(store.data_dir().join(sha256), serde_json::to_vec(set).expect("JSON")).expect("writes");

@@ -31,6 +31,11 @@ impl Teller {
         })
     }
 
+    /// For a log, whatever the error output is.
+    pub(super) fn for_log() -> Self {
+        Self(Style::Lines(Pace::new(LINE_EVERY)))
+    }
+
     /// Tells where the run stands, if it is time to.
     pub(super) fn tell(&mut self, progress: &Progress) {
         let (pace, line): (_, fn(&Progress) -> String) = match &mut self.0 {

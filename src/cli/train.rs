@@ -8,6 +8,7 @@ use crate::jobs::execute_run::{self, Ended, RunConfig};
 use crate::jobs::{JobError, inputs, params, run_report, snapshot};
 use crate::store::runs::{self, NewRun, Run, RunKind, RunState};
 use crate::store::{Store, policies, snapshots};
+use crate::telemetry::TelemetryConfig;
 use clap::Subcommand;
 use hone_domain::ids::RunId;
 use hone_learn::model::{Device, Format};
@@ -290,11 +291,15 @@ const TELL_EVERY: Duration = Duration::from_millis(100);
 /// Trains as a child of the server. Nobody may be left to read what is written: failing to write stops the run, like the input's end.
 fn supervised(run: &RunId, store: &Store) -> Result<(), CliError> {
     obey_deterministic(run, store)?;
+    // The error output is the run's log.
+    let _no_traces = crate::telemetry::start(false, &TelemetryConfig::default()).map_err(CliError::Usage)?;
     let stop = Arc::new(AtomicBool::new(false));
     stop_on_signals(&stop);
     stop_when_alone(&stop);
     let mut told: Option<Instant> = None;
+    let mut log = Teller::for_log();
     let mut report = |progress: &Progress| {
+        log.tell(progress);
         let is_last = progress.step == progress.steps_total;
         if is_last || told.is_none_or(|at| at.elapsed() >= TELL_EVERY) {
             told = Some(Instant::now());

@@ -170,19 +170,10 @@ impl ExclusionIn {
     responses((status = 200, body = Changed), (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 422, body = ErrorBody)))]
 pub async fn exclude(
     app: web::Data<App>,
-    Caller(user): Caller,
+    caller: Caller,
     Body(request): Body<ExclusionIn>,
 ) -> Result<web::Json<Changed>, ApiError> {
-    Caller(user.clone()).require(Role::Operator)?;
-    let (ids, reason) = request.checked()?;
-    let write = move |tx: &rusqlite::Connection| {
-        let changed = exclusions::exclude(tx, &ids, &reason, &user.name)?;
-        for id in &ids {
-            audit::note(tx, &user.name, "data.exclude", id, &json!({"reason": reason}))?;
-        }
-        Ok(Changed { changed })
-    };
-    Ok(web::Json(app.store.write(write).await?))
+    change(&app, &caller, request, "data.exclude", exclusions::exclude).await
 }
 
 /// Lets excluded items be learned from again.
@@ -193,15 +184,26 @@ pub async fn exclude(
     responses((status = 200, body = Changed), (status = 403, body = ErrorBody), (status = 422, body = ErrorBody)))]
 pub async fn restore(
     app: web::Data<App>,
-    Caller(user): Caller,
+    caller: Caller,
     Body(request): Body<ExclusionIn>,
 ) -> Result<web::Json<Changed>, ApiError> {
-    Caller(user.clone()).require(Role::Operator)?;
-    let (ids, reason) = request.checked()?;
+    change(&app, &caller, request, "data.restore", |tx, ids, _, _| exclusions::restore(tx, ids)).await
+}
+
+/// Leaves items out or lets them in, and notes each with the reason, all in one transaction. `change`: ids, reason, who.
+async fn change(
+    app: &App,
+    caller: &Caller,
+    request: ExclusionIn,
+    action: &'static str,
+    change: fn(&rusqlite::Connection, &[String], &str, &str) -> Result<usize, StoreError>,
+) -> Result<web::Json<Changed>, ApiError> {
+    caller.require(Role::Operator)?;
+    let ((ids, reason), name) = (request.checked()?, caller.0.name.clone());
     let write = move |tx: &rusqlite::Connection| {
-        let changed = exclusions::restore(tx, &ids)?;
+        let changed = change(tx, &ids, &reason, &name)?;
         for id in &ids {
-            audit::note(tx, &user.name, "data.restore", id, &json!({"reason": reason}))?;
+            audit::note(tx, &name, action, id, &json!({"reason": reason}))?;
         }
         Ok(Changed { changed })
     };

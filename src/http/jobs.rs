@@ -5,8 +5,8 @@ use super::auth::Caller;
 use super::body::{Body, or_default};
 use super::error::{ApiError, ErrorBody};
 use super::sse::{self, Gone};
-use crate::jobs::JobView;
-use crate::store::jobs::{Job, JobKind};
+use crate::jobs::{JobView, LogLine, Outlook};
+use crate::store::jobs::{Job, JobKind, JobState};
 use crate::store::users::Role;
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
@@ -14,7 +14,7 @@ use hone_domain::ids::JobId;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::time::Duration;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 /// A job to be done.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -78,6 +78,69 @@ pub async fn list(app: web::Data<App>, caller: Caller) -> Result<web::Json<JobLi
 pub async fn get(app: web::Data<App>, caller: Caller, id: web::Path<String>) -> Result<web::Json<JobView>, ApiError> {
     caller.require(Role::Operator)?;
     Ok(web::Json(app.jobs.get(&JobId::from_raw(id.into_inner())).await?))
+}
+
+/// How much of the log.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct LogQuery {
+    /// At most so many of the last lines, 1 to 2000. Default 200.
+    #[param(minimum = 1, maximum = 2000)]
+    lines: Option<usize>,
+}
+
+/// What a job's training processes wrote.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct JobLog {
+    /// The last lines, oldest first.
+    lines: Vec<LogLine>,
+}
+
+const LOG_LINES: usize = 200;
+const LOG_LINES_MAX: usize = 2_000;
+
+/// The last lines that a job's training processes wrote: what they did, how far they were, and why they failed.
+///
+/// # Errors
+/// 403 below the role `operator`, 404.
+#[utoipa::path(get, path = "/v1/jobs/{id}/log", tag = "operators", params(("id" = String, Path), LogQuery),
+    responses((status = 200, body = JobLog), (status = 403, body = ErrorBody), (status = 404, body = ErrorBody)))]
+pub async fn log(
+    app: web::Data<App>,
+    caller: Caller,
+    id: web::Path<String>,
+    web::Query(LogQuery { lines }): web::Query<LogQuery>,
+) -> Result<web::Json<JobLog>, ApiError> {
+    caller.require(Role::Operator)?;
+    let lines = lines.unwrap_or(LOG_LINES);
+    if !(1..=LOG_LINES_MAX).contains(&lines) {
+        return Err(ApiError::value("lines", format!("ask for 1 to {LOG_LINES_MAX} lines")));
+    }
+    Ok(web::Json(JobLog { lines: app.jobs.log(&JobId::from_raw(id.into_inner()), lines).await? }))
+}
+
+/// What the loop does now, and what comes next.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct LoopBody {
+    /// The job that is at work.
+    running: Option<Job>,
+    /// How many jobs wait for it.
+    queued: usize,
+    #[serde(flatten)]
+    outlook: Outlook,
+}
+
+/// What the loop does now, what starts the next cycle by itself and how far that is, and how much there is new to learn from.
+///
+/// # Errors
+/// 403 below the role `operator`.
+#[utoipa::path(get, path = "/v1/loop", tag = "operators", responses((status = 200, body = LoopBody), (status = 403, body = ErrorBody)))]
+pub async fn outlook(app: web::Data<App>, caller: Caller) -> Result<web::Json<LoopBody>, ApiError> {
+    caller.require(Role::Operator)?;
+    let (unfinished, outlook) = app.jobs.outlook().await?;
+    let (running, queued): (Vec<Job>, Vec<Job>) =
+        unfinished.into_iter().partition(|job| job.state == JobState::Running);
+    Ok(web::Json(LoopBody { running: running.into_iter().next(), queued: queued.len(), outlook }))
 }
 
 /// Asks a job to stop. A training process writes a checkpoint first.

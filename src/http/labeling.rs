@@ -98,11 +98,21 @@ pub async fn rank(
     task: web::Path<String>,
     Body(request): Body<RankingRequest>,
 ) -> Result<web::Json<Kept>, ApiError> {
-    caller.require(Role::Labeler)?;
-    let id = task.into_inner();
-    app.labeling.rank(TaskId::from_raw(&id), caller.0.id, request.into()).await?;
+    let task = of_labeler(&caller, task)?;
+    app.labeling.rank(task.clone(), caller.0.id, request.into()).await?;
     app.jobs.wake().notify_one();
-    Ok(web::Json(Kept::of(id)))
+    Ok(ended(&task))
+}
+
+/// The task that a labeler means.
+fn of_labeler(caller: &Caller, task: web::Path<String>) -> Result<TaskId, ApiError> {
+    caller.require(Role::Labeler)?;
+    Ok(TaskId::from_raw(task.into_inner()))
+}
+
+/// What is answered when a task has ended, in whichever way.
+fn ended(task: &TaskId) -> web::Json<Kept> {
+    web::Json(Kept::of(task.to_string()))
 }
 
 /// An ideal answer.
@@ -125,10 +135,9 @@ pub async fn demonstrate(
     task: web::Path<String>,
     Body(IdealIn { ideal }): Body<IdealIn>,
 ) -> Result<web::Json<Kept>, ApiError> {
-    caller.require(Role::Labeler)?;
-    let id = task.into_inner();
-    app.labeling.demonstrate(TaskId::from_raw(&id), caller.0.id, ideal).await?;
-    Ok(web::Json(Kept::of(id)))
+    let task = of_labeler(&caller, task)?;
+    app.labeling.demonstrate(task.clone(), caller.0.id, ideal).await?;
+    Ok(ended(&task))
 }
 
 /// Why a task is passed over.
@@ -152,10 +161,9 @@ pub async fn skip(
     task: web::Path<String>,
     Body(SkipIn { reason }): Body<SkipIn>,
 ) -> Result<web::Json<Kept>, ApiError> {
-    caller.require(Role::Labeler)?;
-    let id = task.into_inner();
-    app.labeling.skip(TaskId::from_raw(&id), caller.0.id, reason).await?;
-    Ok(web::Json(Kept::of(id)))
+    let task = of_labeler(&caller, task)?;
+    app.labeling.skip(task.clone(), caller.0.id, reason).await?;
+    Ok(ended(&task))
 }
 
 /// Takes back what the caller has done last, within `labeling.undo_minutes`: it is gone from training, and the task is theirs again.
@@ -247,10 +255,19 @@ pub struct GoldBody {
     ranking: Vec<Vec<String>>,
     /// The prompt.
     messages: Vec<MessageOut>,
+    /// Its answers, as they were first shown.
+    answers: Vec<GoldAnswer>,
     /// Who said so.
     by: String,
     /// When.
     at: String,
+}
+
+/// An answer of a gold question.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct GoldAnswer {
+    id: String,
+    content: String,
 }
 
 /// All gold questions.
@@ -272,6 +289,7 @@ pub async fn gold(app: web::Data<App>, caller: Caller) -> Result<web::Json<GoldL
         comparison: gold.comparison.to_string(),
         ranking: gold.tiers,
         messages: gold.messages.into_iter().map(MessageOut::from).collect(),
+        answers: gold.answers.into_iter().map(|(id, content)| GoldAnswer { id, content }).collect(),
         by: gold.actor,
         at: gold.at,
     };

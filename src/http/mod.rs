@@ -16,6 +16,7 @@ pub mod health;
 pub mod jobs;
 pub mod labeling;
 pub mod limits;
+pub mod lineage;
 pub mod me;
 pub mod messages;
 pub mod metrics;

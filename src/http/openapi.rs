@@ -2,8 +2,8 @@
 //! its snapshot, `web/openapi.json`, which a test compares.
 
 use super::{
-    audit_log, chat, comparisons, conversations, data, diff, feedback, freeze, health, jobs, labeling, me, models,
-    pairs, people, policies, runs, session, stats,
+    audit_log, chat, comparisons, conversations, data, diff, feedback, freeze, health, jobs, labeling, lineage, me,
+    models, pairs, people, policies, runs, session, stats,
 };
 use actix_web::HttpResponse;
 use utoipa::OpenApi;
@@ -43,6 +43,8 @@ use utoipa::openapi::{Content, OpenApi as Document, PathItem, Ref, ResponseBuild
         jobs::get,
         jobs::events,
         jobs::cancel,
+        jobs::log,
+        jobs::outlook,
         runs::report,
         freeze::get,
         freeze::freeze,
@@ -72,6 +74,7 @@ use utoipa::openapi::{Content, OpenApi as Document, PathItem, Ref, ResponseBuild
         data::restore,
         data::import,
         data::export,
+        lineage::get,
         labeling::next,
         labeling::rank,
         labeling::demonstrate,

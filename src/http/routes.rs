@@ -2,8 +2,8 @@
 
 use super::error::{ApiError, Code};
 use super::{
-    audit_log, auth, chat, comparisons, conversations, data, diff, feedback, freeze, health, jobs, labeling, me,
-    metrics, models, openapi, pairs, people, policies, runs, session, stats, ui,
+    audit_log, auth, chat, comparisons, conversations, data, diff, feedback, freeze, health, jobs, labeling, lineage,
+    me, metrics, models, openapi, pairs, people, policies, runs, session, stats, ui,
 };
 use actix_web::http::header::ALLOW;
 use actix_web::middleware::{Compress, from_fn};
@@ -64,6 +64,8 @@ fn signed_in(v1: &mut ServiceConfig) {
         .service(at("/jobs/{id}", "GET").route(get().to(jobs::get)))
         .service(at("/jobs/{id}/events", "GET").route(get().to(jobs::events)))
         .service(at("/jobs/{id}/cancel", "POST").route(post().to(jobs::cancel)))
+        .service(at("/jobs/{id}/log", "GET").route(get().to(jobs::log)))
+        .service(at("/loop", "GET").route(get().to(jobs::outlook)))
         .service(at("/runs/{id}/report", "GET").route(get().to(runs::report)))
         .service(
             at("/loop/freeze", "GET, PUT, DELETE")
@@ -82,6 +84,7 @@ fn signed_in(v1: &mut ServiceConfig) {
         .service(at("/policies/{id}/shadows", "GET").route(get().to(policies::shadows)))
         .service(at("/policies/{id}/promote", "POST").route(post().to(policies::promote)))
         .service(at("/policies/{id}", "GET").route(get().to(policies::get)))
+        .service(at("/lineage/{id}", "GET").route(get().to(lineage::get)))
         .service(at("/stats", "GET").route(get().to(stats::get)));
 }
 

@@ -1,10 +1,10 @@
 //! A training run in a process of its own, so that a crash or a lack of memory in training never touches serving.
 //!
-//! The process is this binary, as `hone train resume RUN --supervised`. It tells its progress as JSON lines on its output. Its
-//! input is a pipe on which nothing is ever sent: when it closes, by our asking or because the server is gone, the process
+//! The process is this binary, as `hone train resume RUN --supervised`. It tells its progress as JSON lines on its output, and
+//! whatever else it has to say goes to the run's log. Its input is a pipe on which nothing is ever sent: when it closes, by our asking or because the server is gone, the process
 //! writes a checkpoint and ends.
 
-use super::JobError;
+use super::{JobError, child_log};
 use hone_domain::ids::RunId;
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
@@ -34,7 +34,7 @@ impl Child {
     pub(super) fn start(program: &PathBuf, data_dir: &Path, run: &RunId) -> Result<Self, JobError> {
         let mut command = Command::new(program);
         command.arg("--data").arg(data_dir).args(["--json", "train", "resume", run.as_str(), "--supervised"]);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(child_log::open(data_dir, run)?);
         let mut process = command.spawn().map_err(JobError::file(program))?;
         let latest = Arc::default();
         if let Some(output) = process.stdout.take() {
@@ -97,7 +97,7 @@ pub(super) fn how_it_ended(status: ExitStatus) -> String {
                          recompute, or give it more memory"
             .into(),
         (Some(signal), _) => format!("it was ended by signal {signal}"),
-        (None, Some(code)) => format!("it ended with exit code {code}; its output in the server's log says why"),
+        (None, Some(code)) => format!("it ended with exit code {code}; the job's log says why"),
         (None, None) => "it ended for an unknown reason".into(),
     }
 }

@@ -13,7 +13,8 @@ pub struct GateConfig {
     pub reward_gain_min: f64,
     /// The lower end of the 95 % interval of the share of held-out prompts on which the judge prefers the new answer must lie above this.
     pub judge_win_rate_min: f64,
-    /// Rankings that a judge is trained on at least; with fewer there is none. About a fifth of all rankings are the judge's.
+    /// Rankings that a judge is trained on at least; with fewer there is none, as it would guess (measured: one of 22 rankings saw 55 % where
+    /// the labeler saw far more). About a fifth of all rankings are the judge's.
     pub judge_rankings_min: usize,
     /// Whether a policy without a judge's verdict is refused. Where it isn't, the optimised reward alone decides about the first policies
     /// of a new server, which has too few rankings for a judge.
@@ -34,7 +35,7 @@ impl Default for GateConfig {
         Self {
             reward_gain_min: 0.0,
             judge_win_rate_min: 0.5,
-            judge_rankings_min: 20,
+            judge_rankings_min: 50,
             judge_required: false,
             kl_nats_max: 30.0,
             length_factor_max: 3.0,
@@ -280,7 +281,7 @@ mod tests {
     fn without_a_judge_it_is_said_and_may_be_refused() {
         let inputs = GateInputs { judge: None, ..good() };
         let report = decide(inputs.clone(), GateConfig::default());
-        assert!(report.passed && report.rules.iter().any(|r| r.sentence.starts_with("no judge: it takes 20 rankings")));
+        assert!(report.passed && report.rules.iter().any(|r| r.sentence.starts_with("no judge: it takes 50 rankings")));
         let strict = GateConfig { judge_required: true, ..GateConfig::default() };
         assert!(!decide(inputs, strict).passed);
     }

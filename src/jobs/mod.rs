@@ -6,6 +6,7 @@ pub mod background;
 pub mod canary;
 pub mod champions;
 pub mod child;
+pub mod child_log;
 pub mod curves;
 pub mod drift;
 mod error;
@@ -29,14 +30,17 @@ pub mod view;
 
 pub use background::Background;
 pub use champions::Champions;
+pub use child_log::LogLine;
 pub use error::JobError;
 pub use scheduler::Scheduler;
+pub use triggers::{Outlook, Triggers};
 pub use view::JobView;
 
 use crate::store::jobs::{self, Job, JobKind};
 use crate::store::runs;
 use crate::store::{Store, StoreError};
 use hone_domain::ids::{JobId, RunId};
+use jiff::Timestamp;
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,13 +54,15 @@ const WATCH_EVERY: Duration = Duration::from_millis(250);
 pub struct Jobs {
     store: Store,
     wake: Arc<Notify>,
+    triggers: Triggers,
+    came_up: Timestamp,
 }
 
 impl Jobs {
-    /// Over the store.
+    /// Over the store; `triggers` are the scheduler's.
     #[must_use]
-    pub fn new(store: Store) -> Self {
-        Self { store, wake: Arc::default() }
+    pub fn new(store: Store, triggers: Triggers) -> Self {
+        Self { store, wake: Arc::default(), triggers, came_up: Timestamp::now() }
     }
 
     /// Told whenever there may be something to do, so that nobody waits for the scheduler's next round.
@@ -94,6 +100,30 @@ impl Jobs {
         let view = self.store.read(move |c| view::read(c, &id)).await?;
         let with_curves = tokio::task::spawn_blocking(move || view.with_curves(&data)).await;
         with_curves.map_err(|_| StoreError::Closed.into())
+    }
+
+    /// The unfinished jobs, in the order of their work, and how far it is to the next cycle that starts by itself.
+    ///
+    /// # Errors
+    /// When the database can't.
+    pub async fn outlook(&self) -> Result<(Vec<Job>, Outlook), JobError> {
+        let (triggers, came_up) = (self.triggers.clone(), self.came_up);
+        Ok(self.store.read(move |c| Ok((jobs::unfinished(c)?, triggers.outlook(c, came_up)?))).await?)
+    }
+
+    /// The last `most` lines that a job's training processes wrote, oldest first.
+    ///
+    /// # Errors
+    /// When there is none of this id, or a file can't be read.
+    pub async fn log(&self, id: &JobId, most: usize) -> Result<Vec<LogLine>, JobError> {
+        let (id, data) = (id.clone(), self.store.data_dir().to_owned());
+        let read = move |c: &rusqlite::Connection| {
+            jobs::get(c, &id)?;
+            runs::of_job(c, &id)
+        };
+        let runs = self.store.read(read).await?;
+        let read = tokio::task::spawn_blocking(move || child_log::tail(&data, &runs, most)).await;
+        read.map_err(|_| StoreError::Closed)?
     }
 
     /// The report of a run, as a page, as far as the run is.

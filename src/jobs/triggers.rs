@@ -3,8 +3,8 @@
 
 use super::JobError;
 use super::drift::{self, DriftConfig};
-use crate::store::jobs::{self, JobKind};
-use crate::store::{StoreError, challenger, training_data};
+use crate::store::jobs::{self, Job, JobKind};
+use crate::store::{StoreError, challenger, timestamp, training_data};
 use croner::Cron;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -30,6 +30,23 @@ pub struct Triggers {
     schedule: Option<Cron>,
     min_new_rankings: Option<u64>,
     drift: DriftConfig,
+}
+
+/// How far it is to the next cycle that starts by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct Outlook {
+    /// When the last cycle began, or was asked for where it still waits; null before the first.
+    pub last_cycle_at: Option<String>,
+    /// Rankings since then that can be learned from.
+    pub new_rankings: u64,
+    /// Ideal answers since then.
+    pub new_demonstrations: u64,
+    /// With so many new rankings a cycle starts; null: not by number.
+    pub min_new_rankings: Option<u64>,
+    /// `retrain.schedule`, a cron expression in UTC; null: not by time.
+    pub schedule: Option<String>,
+    /// The schedule's next time.
+    pub next_at: Option<String>,
 }
 
 impl Triggers {
@@ -72,12 +89,9 @@ impl Triggers {
         if on_trial || last.as_ref().is_some_and(|job| !job.state.is_final()) {
             return Ok(None);
         }
-        let last_began = last.map(|job| job.started_at.unwrap_or(job.created_at));
-        if let Some(schedule) = &self.schedule {
-            let last_began = last_began.as_ref().and_then(|at| at.parse().ok()).unwrap_or(since);
-            if next_time(schedule, since.max(last_began)).is_some_and(|at| at <= now) {
-                return Ok(Some("schedule"));
-            }
+        let last_began = last.map(began);
+        if self.scheduled(since, last_began.as_deref()).is_some_and(|at| at <= now) {
+            return Ok(Some("schedule"));
         }
         if let Some(min) = self.min_new_rankings
             && training_data::rankings_since(c, last_began.as_deref())? >= min
@@ -86,6 +100,33 @@ impl Triggers {
         }
         Ok(drift::found(c, &self.drift, last_began.as_deref())?.then_some("drift"))
     }
+
+    /// The schedule's next time, counted from the last cycle's beginning, or from when the scheduler came up.
+    fn scheduled(&self, since: Timestamp, last_began: Option<&str>) -> Option<Timestamp> {
+        let last_began = last_began.and_then(|at| at.parse().ok()).unwrap_or(since);
+        next_time(self.schedule.as_ref()?, since.max(last_began))
+    }
+
+    /// How far each trigger is, by the same count that [`Triggers::due`] goes by.
+    ///
+    /// # Errors
+    /// When the database can't.
+    pub fn outlook(&self, c: &Connection, since: Timestamp) -> Result<Outlook, StoreError> {
+        let last_cycle_at = jobs::newest_of(c, JobKind::Cycle)?.map(began);
+        Ok(Outlook {
+            new_rankings: training_data::rankings_since(c, last_cycle_at.as_deref())?,
+            new_demonstrations: training_data::demonstrations_since(c, last_cycle_at.as_deref())?,
+            min_new_rankings: self.min_new_rankings,
+            schedule: self.schedule.as_ref().map(|schedule| schedule.to_string()),
+            next_at: self.scheduled(since, last_cycle_at.as_deref()).map(timestamp),
+            last_cycle_at,
+        })
+    }
+}
+
+/// From when on feedback counts as new: the cycle's snapshot holds what came before.
+fn began(cycle: Job) -> String {
+    cycle.started_at.unwrap_or(cycle.created_at)
 }
 
 /// The first time of the schedule after `from`.
@@ -138,6 +179,34 @@ mod tests {
             Ok(())
         });
         assert!(Triggers::new(&Retrain { schedule: Some("every night".into()), ..Retrain::default() }).is_err());
+    }
+
+    #[test]
+    fn the_outlook_counts_as_the_triggers_do() {
+        let triggers = Triggers::new(&Retrain {
+            schedule: Some("0 3 * * *".into()),
+            min_new_rankings: Some(2),
+            ..Retrain::default()
+        })
+        .expect("parses");
+        in_store(move |c| {
+            let came_up = at("2026-01-01T12:00:00Z");
+            rank(c, 1)?;
+            let before = triggers.outlook(c, came_up)?;
+            assert_eq!((before.new_rankings, before.min_new_rankings, before.last_cycle_at), (1, Some(2), None));
+            assert_eq!(before.schedule.as_deref(), Some("0 3 * * *"));
+            assert_eq!(before.next_at.as_deref(), Some("2026-01-02T03:00:00.000000Z"));
+            let job = jobs::create(c, JobKind::Cycle, &Value::Null, "ada")?;
+            jobs::finish(c, &job, jobs::JobState::Succeeded, None)?;
+            assert_eq!(triggers.outlook(c, came_up)?.new_rankings, 0, "that cycle has learned from it");
+            rank(c, 2)?;
+            let after = triggers.outlook(c, came_up)?;
+            assert_eq!(after.new_rankings, 1);
+            assert!(after.next_at > before.next_at && after.last_cycle_at.is_some());
+            let nothing_set = Triggers::default().outlook(c, came_up)?;
+            assert_eq!((nothing_set.schedule, nothing_set.next_at, nothing_set.min_new_rankings), (None, None, None));
+            Ok(())
+        });
     }
 
     #[test]

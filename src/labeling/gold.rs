@@ -17,6 +17,8 @@ pub struct GoldQuestion {
     pub tiers: Vec<Vec<String>>,
     /// The prompt.
     pub messages: Vec<Message>,
+    /// Its answers: id and text, as they were first shown.
+    pub answers: Vec<(String, String)>,
     /// Who said so.
     pub actor: String,
     /// When.
@@ -38,7 +40,15 @@ impl Labeling {
                 }
                 tiers.retain(|tier| !tier.is_empty());
                 let messages = comparison.messages;
-                Ok(GoldQuestion { comparison: gold.comparison, tiers, messages, actor: gold.actor, at: gold.at })
+                let answers = comparison.candidates.into_iter().map(|c| (c.id.to_string(), c.content)).collect();
+                Ok(GoldQuestion {
+                    comparison: gold.comparison,
+                    tiers,
+                    messages,
+                    answers,
+                    actor: gold.actor,
+                    at: gold.at,
+                })
             };
             gold::list(c)?.into_iter().map(question).collect()
         };

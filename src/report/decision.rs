@@ -31,7 +31,14 @@ struct Rule {
 
 impl Default for Rule {
     fn default() -> Self {
-        Self { name: String::new(), statistic: f64::NAN, threshold: f64::NAN, n: 0, passed: false, sentence: String::new() }
+        Self {
+            name: String::new(),
+            statistic: f64::NAN,
+            threshold: f64::NAN,
+            n: 0,
+            passed: false,
+            sentence: String::new(),
+        }
     }
 }
 
@@ -122,9 +129,7 @@ mod tests {
     const HOSTILE: &str = "<script>alert(1)</script>";
 
     fn decided() -> Decision {
-        let rule = |name: &str, passed: bool| {
-            json!({"name": name, "statistic": 0.41, "threshold": 0.5, "n": 128, "passed": passed, "sentence": format!("about {name}")})
-        };
+        let rule = |name: &str, passed: bool| json!({"name": name, "statistic": 0.41, "threshold": 0.5, "n": 128, "passed": passed, "sentence": format!("about {name}")});
         let policy = Policy {
             id: PolicyId::from_raw("pol_7"),
             base_name: HOSTILE.into(),
@@ -134,8 +139,12 @@ mod tests {
             snapshot_sha256: Some("abcdef".into()),
             config: json!({}),
             metrics: json!({}),
-            gate_report: Some(json!({"passed": false, "rules": [rule("judge_win_rate", false), rule(HOSTILE, true), "damaged"]})),
-            trial: Some(json!({"sentence": "people prefer the champion", "evidence_better": 0.2, "evidence_worse": 31.0})),
+            gate_report: Some(
+                json!({"passed": false, "rules": [rule("judge_win_rate", false), rule(HOSTILE, true), "damaged"]}),
+            ),
+            trial: Some(
+                json!({"sentence": "people prefer the champion", "evidence_better": 0.2, "evidence_worse": 31.0}),
+            ),
             state: PolicyState::Rejected,
             created_at: "2026-01-02T03:04:05Z".into(),
             promoted_at: None,
@@ -149,12 +158,20 @@ mod tests {
     #[test]
     fn a_person_can_read_why() {
         let page = page(&decided());
-        for wanted in ["The gate refused it", "about judge_win_rate", "0.41 of 0.5, n = 128", "people prefer the champion", "abcdef", "pol_6"] {
+        for wanted in [
+            "The gate refused it",
+            "about judge_win_rate",
+            "0.41 of 0.5, n = 128",
+            "people prefer the champion",
+            "abcdef",
+            "pol_6",
+        ] {
             assert!(page.contains(wanted), "{wanted}");
         }
         assert!(page.contains("<tr class=\"set\"><td>not kept</td><td>judge_win_rate</td>"), "what failed stands out");
         assert!(!page.contains("<script"), "what was written stays text");
-        let unjudged = Decision { policy: Policy { gate_report: None, trial: None, ..decided().policy }, samples: Vec::new() };
+        let unjudged =
+            Decision { policy: Policy { gate_report: None, trial: None, ..decided().policy }, samples: Vec::new() };
         assert!(super::page(&unjudged).contains("No gate has judged"));
     }
 }

@@ -20,6 +20,7 @@ pub mod imports;
 pub mod jobs;
 pub mod judgements;
 pub mod labeling;
+pub mod lineage;
 #[cfg(test)]
 mod migration_tests;
 pub mod pairs;

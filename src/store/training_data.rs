@@ -129,12 +129,24 @@ fn origin(row: &Row<'_>) -> rusqlite::Result<Origin> {
     Ok(Origin { sender: (!imported || name != IMPORT_USER).then_some(id), vouched: imported || role != "user" })
 }
 
-/// How many usable rankings were given after `since` (all, without it).
+/// How many rankings that may be learned from were given after `since` (all, without it).
 ///
 /// # Errors
 /// When the database can't.
 pub fn rankings_since(c: &Connection, since: Option<&str>) -> Result<u64, StoreError> {
-    let sql = "select count(*) from rankings where not_rankable = 0 and created_at > ?1";
+    let sql = "select count(*) from rankings r join comparisons co on co.id = r.comparison_id
+               where r.not_rankable = 0 and r.created_at > ?1
+                 and not exists (select 1 from exclusions where item_id in (co.id, co.user_id, r.user_id))";
+    let n: i64 = c.query_row(sql, [since.unwrap_or("")], |row| row.get(0))?;
+    Ok(n.unsigned_abs())
+}
+
+/// How many demonstrations were given after `since` (all, without it).
+///
+/// # Errors
+/// When the database can't.
+pub fn demonstrations_since(c: &Connection, since: Option<&str>) -> Result<u64, StoreError> {
+    let sql = "select count(*) from demonstrations where created_at > ?1";
     let n: i64 = c.query_row(sql, [since.unwrap_or("")], |row| row.get(0))?;
     Ok(n.unsigned_abs())
 }

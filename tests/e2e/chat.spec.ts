@@ -1,5 +1,6 @@
 // The chat against the echo engine, which answers with what it was asked.
 import { expect, say, signIn, test } from './hone';
+import { check } from './looks';
 import { wire } from './wire';
 
 test.beforeEach(async ({ page, hone, person }) => signIn(page, hone, await person('user')));
@@ -122,7 +123,9 @@ test('every key is on the sheet', async ({ page }) => {
 });
 
 test('a chat that is not recorded says so to the person and to the server', async ({ page }) => {
+  await expect(page.getByText('labelers may see prompts, without your name')).toBeVisible();
   await page.getByRole('switch', { name: 'Record this chat' }).click();
+  await expect(page.getByText('labelers may see')).toHaveCount(0);
   await expect(page.getByText('never used for training')).toBeVisible();
   const asked = page.waitForRequest((r) => r.url().endsWith('/v1/chat/completions'));
   await page.getByLabel('Message', { exact: true }).fill('between us');
@@ -130,6 +133,30 @@ test('a chat that is not recorded says so to the person and to the server', asyn
   expect((await asked).postDataJSON()).toMatchObject({ store: false });
   await expect(page.getByRole('article', { name: 'Answer' })).toContainText('between us');
   await expect(page.getByRole('button', { name: 'Good answer' })).toHaveCount(0);
+  // Every later question of the chat too, and answering again.
+  const later = page.waitForRequest((r) => r.url().endsWith('/v1/chat/completions'));
+  await say(page, 'and this');
+  expect((await later).postDataJSON()).toMatchObject({ store: false });
+  const again = page.waitForRequest((r) => r.url().endsWith('/v1/chat/completions'));
+  await page.getByRole('button', { name: 'Answer again' }).last().click();
+  expect((await again).postDataJSON()).toMatchObject({ store: false });
+  // A recorded one doesn't send it.
+  await page.goto(page.url().replace(/#.*/, '#/chat'));
+  const recorded = page.waitForRequest((r) => r.url().endsWith('/v1/chat/completions'));
+  await say(page, 'for all to learn from');
+  expect((await recorded).postDataJSON()).not.toHaveProperty('store');
+});
+
+test('an answer tells which policy wrote it', async ({ page }, info) => {
+  await say(page, 'who are you?');
+  await page.getByRole('button', { name: /^About this answer/ }).click();
+  const dialog = page.getByRole('dialog', { name: 'About this answer' });
+  await expect(dialog).toContainText('the base model as it came');
+  // What it was trained from is for operators.
+  await expect(dialog).not.toContainText('All policies');
+  await check(page, `about-${info.project.name}`);
+  await dialog.getByRole('button', { name: 'Close' }).click();
+  await expect(dialog).toHaveCount(0);
 });
 
 test('a failure is a sentence with a way on', async ({ page }) => {

@@ -24,7 +24,11 @@ export async function checkAll(page: Page, name: string): Promise<void> {
 /** Checks a page as it is now, and leaves `name`.png in test-results/screens. */
 export async function check(page: Page, name: string): Promise<void> {
   // Colours are judged when nothing fades any more.
-  await page.evaluate(() => Promise.all(document.getAnimations().filter((a) => a.effect?.getComputedTiming().iterations !== Infinity).map((a) => a.finished)));
+  await page.evaluate(() => {
+    // What isn't rendered (in closed details, say) never comes to its end.
+    const seen = ({ effect }: Animation): boolean => !(effect instanceof KeyframeEffect) || effect.target?.checkVisibility({ contentVisibilityAuto: true }) === true;
+    return Promise.all(document.getAnimations().filter((a) => a.effect?.getComputedTiming().iterations !== Infinity && seen(a)).map((a) => a.finished));
+  });
   await page.evaluate(axe);
   const found = await page.evaluate(async () => {
     const { axe } = window as unknown as { axe: { run: () => Promise<AxeResults> } };

@@ -1,6 +1,6 @@
 // The whole loop in the browser, on a real engine: a cycle is watched from start to end, what it made is read, and rolled back.
 import type { APIResponse, Locator, Page } from '@playwright/test';
-import { expect, signIn, test, visit, type Hone } from './hone';
+import { expect, say, signIn, test, visit, type Hone } from './hone';
 import { check } from './looks';
 
 test.use({ engine: 'native' });
@@ -20,6 +20,9 @@ test('a cycle is watched live, promotes its policy, and is rolled back', async (
   const loop = page.getByRole('region', { name: 'The loop' });
   await expect(loop.getByText('40')).toBeVisible();
   await expect(loop.getByText('Base model')).toBeVisible();
+  const next = page.getByRole('region', { name: 'What is next' });
+  await expect(next).toContainText('Nothing starts a cycle by itself');
+  await expect(next).toContainText('40 new rankings and 0 new ideal answers; no cycle has begun yet');
 
   const asked = await page.request.post(`${hone.url}/v1/jobs`, { data: { kind: 'cycle', params: quick } });
   expect(asked.status()).toBe(202);
@@ -27,12 +30,18 @@ test('a cycle is watched live, promotes its policy, and is rolled back', async (
   await expect(page.getByRole('button', { name: 'Start a cycle' })).toBeDisabled();
   await expect(loop.getByRole('listitem').filter({ hasText: 'working now' })).toHaveCount(1);
 
+  const log = page.getByLabel('Log of this job');
+  await page.getByText('Log', { exact: true }).click();
+  await expect(log).toContainText('the base model is loaded');
+
   const jobs = page.getByRole('region', { name: 'Jobs' });
   await expect(jobs.getByRole('listitem').first()).toContainText('Succeeded', { timeout: 150_000 });
   for (const chart of ['Reward model: accuracy', 'PPO: reward', 'PPO: KL from the reference', 'PPO: answer length', 'PPO: entropy', 'PPO: value loss', 'PPO: explained variance']) {
     await expect(page.getByRole('figure', { name: chart }).locator('path.curve').first()).toHaveAttribute('d', /^M.*L/);
   }
   await expect(loop.getByText('Passed')).toBeVisible();
+  // It was followed to its end.
+  await expect(log).toContainText('evaluate');
   await check(page, `loop-${info.project.name}`);
 
   await jobs.getByRole('button', { name: /What it made/ }).click();
@@ -44,6 +53,7 @@ test('a cycle is watched live, promotes its policy, and is rolled back', async (
   await check(page, `policy-${info.project.name}`);
   await detail.getByRole('button', { name: 'Close' }).click();
 
+  await traced(page, info.project.name);
   await page.getByRole('link', { name: 'Policies' }).click();
   const made = page.getByRole('region', { name: 'Policies' }).getByRole('listitem').filter({ hasText: 'pol-' });
   await expect(made).toContainText('Served');
@@ -67,6 +77,29 @@ test('a cycle is watched live, promotes its policy, and is rolled back', async (
   await page.getByRole('dialog').getByRole('button', { name: 'Serve it' }).click();
   await expect(made).toContainText('Served');
 });
+
+/** From a ranking to the policy that learned from it, and from an answer of that policy to its rankings. */
+async function traced(page: Page, project: string): Promise<void> {
+  await page.getByRole('link', { name: 'Data' }).click();
+  const item = page.getByRole('region', { name: /^Feedback/ }).getByRole('listitem').first();
+  await item.locator('summary').click();
+  await item.getByRole('button', { name: 'What learned from it…' }).click();
+  const dialog = page.getByRole('dialog');
+  await expect(dialog.getByRole('region', { name: 'Policies' }).getByRole('listitem')).toContainText('the one that is served now');
+  await expect(dialog.getByRole('region', { name: 'Runs' }).getByRole('listitem')).toHaveCount(3);
+  await check(page, `lineage-${project}`);
+  await dialog.getByRole('button', { name: 'Close' }).click();
+
+  await visit(page, 'Chat');
+  await say(page, 'question 3');
+  await page.getByRole('button', { name: /^About this answer/ }).click();
+  await expect(dialog).toContainText(/It learned from \d+ rankings/);
+  await dialog.getByText(/its rankings, the newest first/i).click();
+  await expect(dialog.getByText('question', { exact: false }).first()).toBeVisible();
+  await check(page, `origin-${project}`);
+  await dialog.getByRole('button', { name: 'Close' }).click();
+  await visit(page, 'Operate');
+}
 
 /** The served policy and the one before it answer the same prompt, side by side. */
 async function differ(page: Page): Promise<void> {

@@ -1,7 +1,7 @@
 // The operator's other rooms: the data, the people and their keys, the audit log. Every act that others feel is confirmed and noted.
 import { writeFile } from 'node:fs/promises';
 import { expect, say, signIn, test, visit } from './hone';
-import { checkAll } from './looks';
+import { check, checkAll } from './looks';
 
 test('feedback is imported, found, left out with a reason, and let back in; the log has it', async ({ page, hone, person }, info) => {
   await signIn(page, hone, await person('admin'));
@@ -52,6 +52,39 @@ test('feedback is imported, found, left out with a reason, and let back in; the 
   await checkAll(page, 'audit');
 });
 
+test('a ranked comparison becomes a gold question, shown with what is expected, and an ordinary one again', async ({ page, hone, person }, info) => {
+  await signIn(page, hone, await person('admin'));
+  await visit(page, 'Operate');
+  const prompt = `which of two is gold ${info.testId}`;
+  const line = JSON.stringify({ prompt, chosen: 'the better answer', rejected: 'the worse answer' });
+  expect((await page.request.post(`${hone.url}/v1/data/import`, { data: line, headers: { 'content-type': 'text/plain' } })).ok()).toBe(true);
+  await page.getByRole('link', { name: 'Data' }).click();
+  const feedback = page.getByRole('region', { name: /^Feedback/ });
+  await feedback.getByLabel('Search the feedback').fill(prompt);
+  await expect(feedback.getByRole('listitem')).toHaveCount(1);
+  await feedback.getByText(prompt).first().click();
+  await feedback.getByRole('button', { name: 'Make it gold…' }).click();
+  const dialog = page.getByRole('dialog');
+  await expect(dialog.getByRole('listitem')).toHaveText(['1 the better answer', '2 the worse answer']);
+  await check(page, `make-gold-${info.project.name}`);
+  await dialog.getByRole('button', { name: 'Make it gold' }).click();
+  await expect(dialog).toHaveCount(0);
+  await expect(feedback.getByRole('listitem')).toContainText('Gold question');
+
+  const gold = page.getByRole('region', { name: /^Gold questions/ });
+  await gold.getByText(prompt).click();
+  await expect(gold.getByRole('listitem').filter({ hasText: prompt })).toContainText('the better answer');
+  await check(page, `gold-${info.project.name}`);
+  await gold.getByRole('listitem').filter({ hasText: prompt }).getByRole('button', { name: 'Take away…' }).first().click();
+  await expect(dialog).toContainText('measures nobody');
+  await dialog.getByRole('button', { name: 'Take it away' }).click();
+  await expect(gold.getByText(prompt)).toHaveCount(0);
+  await expect(feedback.getByRole('button', { name: 'Make it gold…' })).toBeVisible();
+
+  await feedback.getByRole('button', { name: 'What learned from it…' }).click();
+  await expect(dialog).toContainText('Nothing has been trained from it.');
+});
+
 test('a person is added, signs in with the link, gets a key, another role, and is shut out', async ({ page, hone, person, browser }, info) => {
   await signIn(page, hone, await person('admin'));
   await visit(page, 'Operate');
@@ -85,6 +118,10 @@ test('a person is added, signs in with the link, gets a key, another role, and i
   await expect(dialog.locator('code')).toHaveText(/^hone_/);
   await dialog.getByRole('button', { name: 'Done' }).click();
   await checkAll(page, 'people');
+
+  await row.getByRole('button', { name: 'What learned from them…' }).click();
+  await expect(dialog).toContainText('Nothing has been trained from what they said');
+  await dialog.getByRole('button', { name: 'Close' }).click();
 
   await row.getByRole('button', { name: 'Shut out…' }).click();
   await expect(dialog).toContainText('stop working at once');

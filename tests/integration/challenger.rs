@@ -154,7 +154,7 @@ async fn what_the_command_line_decides_is_followed_and_nonsense_is_refused() {
     assert_eq!(refused(json!({"policy": "pol_none"}), house.operator.clone()).await, 404);
     assert_eq!(refused(json!({"policy": CHAMPION}), house.operator.clone()).await, 409);
     assert_eq!(refused(json!({"policy": CHALLENGER}), house.user.clone()).await, 403);
-    let challenge = Challenge { policy_id: PolicyId::from_raw(CHALLENGER), traffic: Traffic::default() };
+    let challenge = Challenge { policy_id: PolicyId::from_raw(CHALLENGER), traffic: Traffic::default(), trial: None };
     house.app.write(move |c| challenger::set(c, &challenge, "command line"));
     let since = Instant::now();
     while !house.models().await.iter().any(|id| id == "challenger") {

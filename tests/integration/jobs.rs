@@ -87,10 +87,11 @@ impl House {
         champions.start().await.expect("starts");
         let program = env!("CARGO_BIN_EXE_hone").into();
         let lease = SignedDuration::from_millis(400);
+        let jobs = Jobs::new(store.clone(), triggers.clone());
         let options =
             Options { program, triggers, gate: GateConfig::default(), canary: CanaryConfig::default(), lease, fail_at };
         let scheduler = Scheduler::new(store.clone(), Arc::clone(&champions), options);
-        Self { jobs: Jobs::new(store.clone()), store, serving, champions, scheduler }
+        Self { jobs, store, serving, champions, scheduler }
     }
 
     async fn ask(&self, kind: JobKind, params: Value) -> JobId {
@@ -159,6 +160,10 @@ async fn a_cycle_promotes_what_passes_and_it_can_be_rolled_back() {
     assert!(kinds.ends_with(&[RunKind::Reward, RunKind::Judge, RunKind::Ppo, RunKind::Evaluate]), "{kinds:?}");
     let ppo = view.phases.iter().find(|p| p.run.kind == RunKind::Ppo).expect("a PPO run");
     assert!(ppo.curves.contains_key("objective/kl"), "{:?}", ppo.curves.keys());
+    let log = house.jobs.log(&id, 1_000).await.expect("reads");
+    let said = |kind, what: &str| log.iter().any(|line| line.phase == kind && line.text.contains(what));
+    assert!(said(RunKind::Reward, "the base model is loaded") && said(RunKind::Ppo, "objective/kl"), "{log:?}");
+    assert_eq!(house.jobs.log(&id, 1).await.expect("reads"), log[log.len() - 1..]);
 
     house.champions.roll_back("ada").await.expect("rolls back");
     assert_eq!(house.served(), PolicyId::base("tiny"));
@@ -229,7 +234,7 @@ async fn a_crash_at_any_step_loses_nothing_and_does_nothing_twice() {
         assert_eq!(house.policies().await.len(), policies_before + 1, "{fail_at:?}: one new policy");
         let runs = house.jobs.get(&id).await.expect("reads").phases;
         let kinds: Vec<RunKind> = runs.iter().map(|p| p.run.kind).collect();
-        assert_eq!(kinds, [RunKind::Reward, RunKind::Ppo, RunKind::Evaluate], "{fail_at:?}");
+        assert_eq!(kinds, [RunKind::Reward, RunKind::Judge, RunKind::Ppo, RunKind::Evaluate], "{fail_at:?}");
         assert!(runs.iter().all(|p| p.run.state == RunState::Succeeded), "{fail_at:?}");
         let history = house.store.read(policies::promotions).await.expect("reads");
         assert_eq!(history.iter().filter(|p| p.policy_id == made_by(&job)).count(), 1, "{fail_at:?}");
@@ -254,7 +259,7 @@ async fn a_killed_process_is_resumed_and_a_cancelled_one_stops() {
     assert!(killed.success());
     let job = house.finish(&id).await;
     assert_eq!((job.state, job.error.as_deref()), (JobState::Succeeded, None));
-    let ppo = house.jobs.get(&id).await.expect("reads").phases.remove(1);
+    let ppo = house.jobs.get(&id).await.expect("reads").phases.remove(2);
     let steps: Vec<u64> = ppo.curves["objective/kl"].iter().map(|point| point.0).collect();
     assert_eq!(steps, (1..=8).collect::<Vec<_>>(), "every iteration once");
 
@@ -264,7 +269,7 @@ async fn a_killed_process_is_resumed_and_a_cancelled_one_stops() {
     house.jobs.cancel(&id).await.expect("asks");
     let job = house.finish(&id).await;
     assert_eq!(job.state, JobState::Cancelled);
-    let run = house.jobs.get(&id).await.expect("reads").phases.remove(1).run;
+    let run = house.jobs.get(&id).await.expect("reads").phases.remove(2).run;
     assert_eq!((run.kind, run.state), (RunKind::Ppo, RunState::Cancelled));
     assert_eq!(house.scheduler.process_id(), None);
     let checkpoints = dir.path().join("runs").join(run.id.as_str()).join("checkpoints");

@@ -250,6 +250,8 @@ async fn gold_questions_measure_labelers_and_are_not_learned_from_twice() {
     assert_eq!(put(app, olga, &path, json!({})).await.status, 204);
     let gold = app.get("/v1/labeling/gold", olga).await.body;
     assert_eq!(gold["gold"][0]["ranking"], json!([[c[0]], [c[1]], [c[2]]]));
+    let answers: Vec<Value> = c.iter().map(|id| json!({"id": id, "content": "2 + 2?"})).collect();
+    assert_eq!(gold["gold"][0]["answers"], json!(answers));
 
     // The answers are all the same here; where each stands in the task is known only to the database.
     let task = queue.next(&queue.lea).await;

@@ -17,8 +17,8 @@ use std::sync::Arc;
 
 const SWAPS: usize = 1000;
 const CLIENTS: usize = 6;
-const PROMPTS: [&str; 3] = ["Hello?", "What is the sea?", "Tell me more."];
-const POLICIES: [&str; 2] = ["base_tiny", "pol_other"];
+pub(crate) const PROMPTS: [&str; 3] = ["Hello?", "What is the sea?", "Tell me more."];
+pub(crate) const POLICIES: [&str; 2] = ["base_tiny", "pol_other"];
 
 /// An adapter with which the base answers otherwise.
 fn write_adapter(data: &Path) {
@@ -31,7 +31,7 @@ fn write_adapter(data: &Path) {
     adapter.save(&data.join("other"), "tiny").expect("saves");
 }
 
-async fn start() -> TestApp {
+pub(crate) async fn start() -> TestApp {
     let base = Some(TinySpec { context: 128, ..TinySpec::default() });
     let mut setup = Setup { engine: Arc::new(NativeEngine::new(CLIENTS)), base, ..Setup::default() };
     setup.config.limits.requests_per_minute_max = u32::MAX;

@@ -2,6 +2,7 @@
 //! on this report; nothing is learned here.
 
 mod judge;
+pub mod length;
 
 pub use judge::{BestOfN, Judgement};
 
@@ -116,6 +117,13 @@ pub struct EvaluateReport {
     pub reward_gain: Estimate,
     /// Share of prompts on which the new answer has the higher reward, ties half.
     pub win_rate: Estimate,
+    /// Win rate if both answers were equally long (`length::controlled_win_rate`). `None` where that can't be told, and in reports
+    /// from before it was measured.
+    #[serde(default)]
+    pub win_rate_length_controlled: Option<Estimate>,
+    /// Correlation of reward with length in the new policy's answers (`length::correlation`). `None` where either is constant.
+    #[serde(default)]
+    pub reward_length_correlation: Option<Estimate>,
     /// KL(new, reference) per answer, nats.
     pub kl_nats: Estimate,
     /// Mean answer length of the old policy, tokens.
@@ -272,24 +280,29 @@ fn answer(
     Ok(out)
 }
 
-/// How many of the differences are above 0, zeros half.
-fn wins(gains: &[f64]) -> f64 {
-    let win = |&g: &f64| if g > 0.0 { 1.0 } else { f64::from(u8::from(g == 0.0)) / 2.0 };
-    gains.iter().map(win).sum()
+/// What a difference above, at and below 0 counts as: a win, half of one, none.
+fn won(gain: &f64) -> f64 {
+    if *gain > 0.0 { 1.0 } else { f64::from(u8::from(*gain == 0.0)) / 2.0 }
 }
 
 fn compare(old: &Answers, new: &Answers, kl: &[f64]) -> EvaluateReport {
     let gains: Vec<f64> = new.rewards.iter().zip(&old.rewards).map(|(n, o)| n - o).collect();
+    let wins: Vec<f64> = gains.iter().map(won).collect();
     let n = gains.len();
-    let tokens = |a: &Answers| a.sequences.iter().map(|s| s.response_len() as f64).sum::<f64>() / n as f64;
+    let lengths = |a: &Answers| a.sequences.iter().map(|s| s.response_len() as f64).collect::<Vec<_>>();
+    let (tokens_old, tokens_new) = (lengths(old), lengths(new));
+    let differences: Vec<f64> = tokens_new.iter().zip(&tokens_old).map(|(n, o)| n - o).collect();
+    let mean = |tokens: &[f64]| tokens.iter().sum::<f64>() / n as f64;
     EvaluateReport {
         reward_old_mean: mean_interval(&old.rewards),
         reward_new_mean: mean_interval(&new.rewards),
         reward_gain: mean_interval(&gains),
-        win_rate: wilson_interval(wins(&gains), n),
+        win_rate: wilson_interval(wins.iter().sum(), n),
+        win_rate_length_controlled: length::controlled_win_rate(&wins, &differences),
+        reward_length_correlation: length::correlation(&new.rewards, &tokens_new),
         kl_nats: mean_interval(kl),
-        response_tokens_old: tokens(old),
-        response_tokens_new: tokens(new),
+        response_tokens_old: mean(&tokens_old),
+        response_tokens_new: mean(&tokens_new),
         ended_new: new.ended.iter().filter(|&&e| e).count() as f64 / n as f64,
         n,
         skipped: 0,
@@ -347,6 +360,7 @@ pub fn logprobs(base: &Base, adapter: Option<&Adapter>, tokens: &[u32]) -> Resul
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -360,6 +374,20 @@ mod tests {
         let r = compare(&answers(&[0.0, 1.0, 5.0, 2.0]), &answers(&[1.0, 1.0, 6.0, 1.0]), &[0.5; 4]);
         assert_eq!((r.win_rate.mean, r.reward_gain.mean, r.n), (0.625, 0.25, 4));
         assert_eq!((r.kl_nats.mean, r.kl_nats.low, r.response_tokens_new), (0.5, 0.5, 2.0));
+        // Equally long answers: only the smoothing of 2.5 wins of 4 is left, and no correlation.
+        assert!(r.win_rate_length_controlled.is_some_and(|w| (w.mean - 3.0 / 5.0).abs() < 1e-9));
+        assert!(r.reward_length_correlation.is_none());
+    }
+
+    #[test]
+    fn reports_from_before_the_length_figures_are_read() {
+        let report = compare(&answers(&[0.0, 1.0]), &answers(&[1.0, 1.0]), &[0.5; 2]);
+        let mut json = serde_json::to_value(&report).unwrap();
+        let fields = json.as_object_mut().unwrap();
+        assert!(fields.remove("win_rate_length_controlled").is_some_and(|v| v.is_object()));
+        assert!(fields.remove("reward_length_correlation").is_some());
+        let old: EvaluateReport = serde_json::from_value(json).unwrap();
+        assert_eq!(old, EvaluateReport { win_rate_length_controlled: None, ..report });
     }
 
     #[test]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 
 /// A judge of fewer rankings takes those of people it shares with the reward model too.
-const RANKINGS_MIN: usize = 20;
+const RANKINGS_MIN: usize = 50;
 
 /// What the judge has that the reward model never saw, the strictest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,16 +143,16 @@ mod tests {
 
     #[test]
     fn where_people_rank_their_own_the_judge_shares_nobody_and_nothing_is_lost() {
-        let items: Vec<_> = (0..300).map(|i| ranked(i % 30, i % 30, i)).collect();
+        let items: Vec<_> = (0..900).map(|i| ranked(i % 30, i % 30, i)).collect();
         let p = parts(items, SplitBy::User);
         assert_eq!((p.judge_by, p.of_neither, p.on_both_sides), (JudgeBy::LabelerAndUser, 0, 0));
         assert!(labelers(&p.train).is_disjoint(&labelers(&p.judge)));
-        assert_eq!((p.train.len() + p.judge.len(), &p.held_out), (300, &p.judge));
+        assert_eq!((p.train.len() + p.judge.len(), &p.held_out), (900, &p.judge));
     }
 
     #[test]
     fn labelers_of_others_prompts_are_apart_with_those_whose_prompts_they_are() {
-        let items: Vec<_> = (0..2000).map(|i| ranked(i % 40, 100 + i / 40 % 12, i)).collect();
+        let items: Vec<_> = (0..4800).map(|i| ranked(i % 40, 100 + i / 40 % 60, i)).collect();
         let p = parts(items, SplitBy::User);
         assert_eq!(p.judge_by, JudgeBy::LabelerAndUser);
         assert!(
@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn with_less_the_judge_is_less_strict() {
         // The same, but too little where both are apart.
-        let few: Vec<_> = (0..240).map(|i| ranked(i % 40, 100 + i / 40 % 12, i)).collect();
+        let few: Vec<_> = (0..600).map(|i| ranked(i % 40, 100 + i / 10 % 60, i)).collect();
         let p = parts(few, SplitBy::User);
         assert_eq!((p.judge_by, p.of_neither), (JudgeBy::Labeler, 0));
         assert!(

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { byAge } from './byage';
-import { fileName, merged, messagesOf, newestLeaf, pathTo, siblings, titleOf, type Turn } from './tree';
+import { fileName, merged, messagesOf, newestLeaf, pathTo, siblings, titleOf, versions, type Turn } from './tree';
 
 const turn = (id: string, parent: string | null, role: Turn['role'] = 'user'): Turn => ({ id, parent, role, content: id });
 /** q1 -> a1, a2 (again); a1 -> q2, q2b (edited) -> a3. */
@@ -24,6 +24,7 @@ describe('tree', () => {
   it('knows the versions of a turn, and the newest end below one', () => {
     expect(ids(siblings(turns, turns[1] as Turn))).toEqual(['a1', 'a2']);
     expect(ids(siblings(turns, turns[2] as Turn))).toEqual(['q2', 'q2b']);
+    expect(Object.fromEntries(versions(turns))).toMatchObject({ q1: { at: 1, of: 1 }, a1: { at: 1, of: 2 }, a2: { at: 2, of: 2 }, q2b: { at: 2, of: 2 }, a3: { at: 1, of: 1 } });
     expect(newestLeaf(turns, 'a1')).toBe('a3');
     expect(newestLeaf(turns, 'a2')).toBe('a2');
   });

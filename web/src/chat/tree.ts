@@ -44,6 +44,19 @@ export function siblings(turns: readonly Turn[], turn: Turn): Turn[] {
   return turns.filter((other) => other.parent === turn.parent && other.role === turn.role);
 }
 
+/** Of each turn which of its versions it is, from 1, and how many there are. */
+export function versions(turns: readonly Turn[]): Map<string, { at: number; of: number }> {
+  const groups = new Map<string, Turn[]>();
+  for (const turn of turns) {
+    const key = `${turn.role} ${turn.parent ?? ''}`;
+    const group = groups.get(key);
+    if (group) group.push(turn);
+    else groups.set(key, [turn]);
+  }
+  const numbered = (group: Turn[]) => group.map((turn, i) => [turn.id, { at: i + 1, of: group.length }] as const);
+  return new Map([...groups.values()].flatMap(numbered));
+}
+
 /** The newest end of what follows a turn. */
 export function newestLeaf(turns: readonly Turn[], from: string): string {
   let at = from;

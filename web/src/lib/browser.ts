@@ -43,3 +43,14 @@ export function typing(event: KeyboardEvent): boolean {
   const takes = 'textarea, input:not([type=checkbox]), select, dialog[open], [contenteditable], [popover]:popover-open';
   return event.target instanceof HTMLElement && event.target.closest(takes) !== null;
 }
+
+/** Runs something once the browser has nothing to do, or after a while anyway; the answer takes it back. */
+export function whenIdle(run: () => void): () => void {
+  // Safari doesn't tell when it is idle.
+  if (!('requestIdleCallback' in window)) {
+    const timer = setTimeout(run, 30);
+    return () => clearTimeout(timer);
+  }
+  const asked = requestIdleCallback(run, { timeout: 500 });
+  return () => cancelIdleCallback(asked);
+}

@@ -1,6 +1,6 @@
 // What the data room asks the server for.
 import { call, send } from '../lib/api/client';
-import type { DataItem, Imported } from '../lib/api/types';
+import type { DataItem, DataItemWhole, Gold, Imported, Lineage } from '../lib/api/types';
 
 /** Which pieces of feedback are wanted; an empty text leaves a condition out. */
 export interface Filter {
@@ -27,6 +27,27 @@ export function list(filter: Filter, offset: number): Promise<{ prompts: DataIte
 /** Leaves a piece of feedback, or a person's, out of training, or lets it back in. */
 export function setExcluded(id: string, excluded: boolean, reason: string): Promise<unknown> {
   return call(excluded ? '/v1/exclusions' : '/v1/exclusions/restore', { method: 'POST', body: { ids: [id], reason } });
+}
+
+/** One piece with its answers and their ranking. */
+export function whole(id: string): Promise<DataItemWhole> {
+  return call(`/v1/prompts/${encodeURIComponent(id)}`);
+}
+
+/** The gold questions, newest first. */
+export async function goldQuestions(): Promise<Gold[]> {
+  return (await call<{ gold: Gold[] }>('/v1/labeling/gold')).gold;
+}
+
+/** Makes a ranked comparison a gold question, with its ranking as the expected one, or an ordinary one again. */
+export function setGold(comparison: string, gold: boolean): Promise<unknown> {
+  const path = `/v1/labeling/gold/${encodeURIComponent(comparison)}`;
+  return gold ? call(path, { method: 'PUT', body: {} }) : call(path, { method: 'DELETE' });
+}
+
+/** Where something came from, and what learned from it. */
+export function lineage(id: string): Promise<Lineage> {
+  return call(`/v1/lineage/${encodeURIComponent(id)}`);
 }
 
 /** Reads rankings and ideal answers from a file of lines. */

@@ -1,6 +1,6 @@
 // What the operator sees: jobs, policies and counts, and the running job live.
 import { call, explain, open } from '../lib/api/client';
-import type { Curves, Job, JobKind, JobView, Policy, PolicyList, Shadow, Stats, Traffic } from '../lib/api/types';
+import type { Curves, Job, JobKind, JobView, LogLine, Outlook, Policy, PolicyList, Shadow, Stats, Traffic } from '../lib/api/types';
 import { add } from './chart';
 import { isFinal } from './phases';
 
@@ -11,6 +11,7 @@ class Operate {
   jobs = $state.raw<Job[]>([]);
   policies = $state.raw<PolicyList | null>(null);
   stats = $state.raw<Stats | null>(null);
+  outlook = $state.raw<Outlook | null>(null);
   /** The job that is shown with its curves: the running one, or the last. */
   view = $state.raw<JobView | null>(null);
   loaded = $state(false);
@@ -34,14 +35,16 @@ class Operate {
 
   async refresh(): Promise<void> {
     try {
-      const [jobs, policies, stats] = await Promise.all([
+      const [jobs, policies, stats, outlook] = await Promise.all([
         call<{ jobs: Job[] }>('/v1/jobs'),
         call<PolicyList>('/v1/policies'),
         call<Stats>('/v1/stats'),
+        call<Outlook>('/v1/loop'),
       ]);
       this.jobs = jobs.jobs;
       this.policies = policies;
       this.stats = stats;
+      this.outlook = outlook;
       this.error = null;
       await this.#show((this.running ?? this.jobs[0])?.id ?? null);
     } catch (error) {
@@ -93,6 +96,11 @@ class Operate {
 
   job(id: string): Promise<JobView> {
     return call<JobView>(`/v1/jobs/${id}`);
+  }
+
+  /** The last lines that a job's training processes wrote. */
+  async log(id: string): Promise<LogLine[]> {
+    return (await call<{ lines: LogLine[] }>(`/v1/jobs/${id}/log`)).lines;
   }
 
   async #show(id: string | null): Promise<void> {

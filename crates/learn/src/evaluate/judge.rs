@@ -1,7 +1,7 @@
 //! What the judge says of two policies' answers: a reward model of people whom the optimised one never saw, so that its verdict isn't
 //! what the policy was trained to get. Beside it what best-of-n gets without any training. Pure, but for what is handed in.
 
-use super::{Estimate, mean_interval, wilson_interval, wins};
+use super::{Estimate, mean_interval, wilson_interval, won};
 use serde::{Deserialize, Serialize};
 
 /// The judge's verdict.
@@ -29,7 +29,7 @@ pub struct BestOfN {
 /// Compares the judge's rewards of old and new answers to the same prompts, and of the best-of-n ones where there are any.
 pub(super) fn judgement(old: &[f64], new: &[f64], best: Option<(usize, &[f64])>) -> Judgement {
     let gains = |better: &[f64]| better.iter().zip(old).map(|(b, o)| b - o).collect::<Vec<f64>>();
-    let rate = |gains: &[f64]| wilson_interval(wins(gains), gains.len());
+    let rate = |gains: &[f64]| wilson_interval(gains.iter().map(won).sum(), gains.len());
     let gained = gains(new);
     let best_of_n = best.map(|(n, rewards)| {
         let k = n as f64;

@@ -21,7 +21,7 @@ const PANELS_PER_TASK: usize = 4;
 /// Groups of rows that one task packs.
 const GROUPS_PER_TASK: usize = 4;
 /// Bytes that come from memory together.
-const LINE: usize = 64;
+pub(crate) const LINE: usize = 64;
 /// How many lines ahead of their use a single group of rows asks for weights.
 const LINES_AHEAD: usize = 64;
 
@@ -369,12 +369,13 @@ fn ask_for<P: Panel>(panel: P, block: usize, (group, groups): (usize, usize)) {
         let blocks = panel.ins().div_ceil(BLOCK);
         panel.place(panel.ins()).wrapping_add((group * blocks + block) * lines * LINE)
     };
-    (0..lines).for_each(|line| prefetch(place.wrapping_add(line * LINE)));
+    (0..lines).for_each(|line| prefetch_line(place.wrapping_add(line * LINE)));
 }
 
+/// Asks for the line at `place` to be brought into the second cache.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-fn prefetch(place: *const i8) {
+pub(crate) fn prefetch_line(place: *const i8) {
     use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
     // SAFETY: a hint that reads nothing and faults at no address.
     #[allow(unsafe_code)]
@@ -385,7 +386,7 @@ fn prefetch(place: *const i8) {
 
 /// No stable Rust asks for it elsewhere.
 #[cfg(not(target_arch = "x86_64"))]
-fn prefetch(_: *const i8) {}
+pub(crate) fn prefetch_line(_: *const i8) {}
 
 #[cfg(test)]
 mod tests;

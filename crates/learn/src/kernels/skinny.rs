@@ -3,6 +3,7 @@
 //! 16 rows).
 
 use super::matmul::{Columns, Out};
+use super::panels::{LINE, prefetch_line};
 use super::{LANES, Real};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -75,28 +76,12 @@ impl<T: Real> Rows<T> for Plain<'_, T> {
     }
 }
 
-/// Bytes that come from memory together.
-const LINE: usize = 64;
-
 /// Asks for a part of `data`, `(which, of how many)`, to be brought into the second cache, as the first is full of the rows of x.
 pub(crate) fn prefetch<T>(data: &[T], (which, of): (usize, usize)) {
     let lines = size_of_val(data).div_ceil(LINE);
-    (lines * which / of..lines * (which + 1) / of).for_each(|line| prefetch_line(data, line));
+    let line = |line: usize| prefetch_line(data.as_ptr().cast::<i8>().wrapping_add(line * LINE));
+    (lines * which / of..lines * (which + 1) / of).for_each(line);
 }
-
-#[cfg(target_arch = "x86_64")]
-fn prefetch_line<T>(data: &[T], line: usize) {
-    use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-    // SAFETY: a hint that reads nothing, whatever the address; this one lies within `data`.
-    #[allow(unsafe_code)]
-    unsafe {
-        _mm_prefetch::<_MM_HINT_T1>(data.as_ptr().cast::<i8>().add(line * LINE));
-    }
-}
-
-/// No stable Rust asks for it elsewhere.
-#[cfg(not(target_arch = "x86_64"))]
-fn prefetch_line<T>(_: &[T], _: usize) {}
 
 impl<T: Real> Row<T> for &[[T; LANES]] {
     #[inline(always)]

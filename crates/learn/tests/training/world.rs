@@ -103,6 +103,7 @@ pub(crate) fn data(rankings: usize) -> DataSet {
     let demonstration =
         |rng: &mut ChaCha8Rng| Demonstration { messages: prompt(rng), ideal: "hello".into(), labeler: "bob".into() };
     DataSet {
+        judge_rankings: Vec::new(),
         demonstrations: (0..16).map(|_| demonstration(rng)).collect(),
         held_out_demonstrations: (0..4).map(|_| demonstration(rng)).collect(),
         rankings: (0..rankings).map(|_| ranked(rng)).collect(),

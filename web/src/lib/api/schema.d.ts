@@ -510,6 +510,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/jobs/{id}/log": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The last lines that a job's training processes wrote: what they did, how far they were, and why they failed.
+         * @description # Errors
+         *     403 below the role `operator`, 404.
+         */
+        get: operations["log"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/labeling/gold": {
         parameters: {
             query?: never;
@@ -724,6 +745,51 @@ export interface paths {
          *     403, 404 when the task isn't the caller's, 409 when it has ended, 422 without a reason.
          */
         post: operations["skip"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/lineage/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Where an answer came from, or what learned from a comparison, a demonstration, an answer's prompt or a person.
+         * @description Operators may ask about the id of anything: an answer, a comparison, a demonstration, a person, a policy. Everybody else may ask about
+         *     their own answers, and is told the policy. A snapshot holds no ids, so a piece is found in it by its content.
+         *
+         *     # Errors
+         *     404 for what isn't there, or is somebody else's.
+         */
+        get: operations["get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/loop": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What the loop does now, what starts the next cycle by itself and how far that is, and how much there is new to learn from.
+         * @description # Errors
+         *     403 below the role `operator`.
+         */
+        get: operations["outlook"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -1849,8 +1915,15 @@ export interface components {
              */
             users: number;
         };
+        /** @description An answer of a gold question. */
+        GoldAnswer: {
+            content: string;
+            id: string;
+        };
         /** @description A gold question. */
         GoldBody: {
+            /** @description Its answers, as they were first shown. */
+            answers: components["schemas"]["GoldAnswer"][];
             /** @description When. */
             at: string;
             /** @description Who said so. */
@@ -1949,6 +2022,11 @@ export interface components {
             /** @description Newest first. */
             jobs: components["schemas"]["Job"][];
         };
+        /** @description What a job's training processes wrote. */
+        JobLog: {
+            /** @description The last lines, oldest first. */
+            lines: components["schemas"]["LogLine"][];
+        };
         /** @description A job to be done. */
         JobRequest: {
             /** @description What to do. */
@@ -2010,11 +2088,54 @@ export interface components {
             repeats: components["schemas"]["Agreement"];
             trust?: null | components["schemas"]["Trust"];
         };
+        /** @description A ranking that a policy learned from. */
+        LearnedRanking: {
+            /** @description When. */
+            at: string;
+            /** @description Who gave it. */
+            by: string;
+            /** @description Of which comparison. */
+            comparison: string;
+            /** @description The last message of its prompt. */
+            prompt: string;
+        };
+        /** @description Where something came from, and what learned from it. */
+        Lineage: {
+            /** @description What was asked about. */
+            id: string;
+            /** @description What it is. */
+            kind: components["schemas"]["LineageKind"];
+            /** @description The policies that come from these, newest first. Only for operators. */
+            policies: components["schemas"]["PolicyRef"][];
+            policy?: null | components["schemas"]["Origin"];
+            /** @description The runs that learned from it or were judged on it, newest first. Only for operators. */
+            runs: components["schemas"]["RunRef"][];
+            /** @description The frozen data sets that hold it, newest first. Only for operators. */
+            snapshots: components["schemas"]["Used"][];
+        };
+        /**
+         * @description What an id names.
+         * @enum {string}
+         */
+        LineageKind: "answer" | "comparison" | "demonstration" | "person" | "policy";
+        /** @description A line that a training process wrote. */
+        LogLine: {
+            /** @description Of which phase. */
+            phase: components["schemas"]["RunKind"];
+            /** @description The line, without control characters. */
+            text: string;
+        };
         /** @description Log-probabilities of an answer's tokens. */
         LogProbs: {
             content: components["schemas"]["TokenLogProb"][];
             /** @description Always null. */
             refusal?: string | null;
+        };
+        /** @description What the loop does now, and what comes next. */
+        LoopBody: components["schemas"]["Outlook"] & {
+            /** @description How many jobs wait for it. */
+            queued: number;
+            running?: null | components["schemas"]["Job"];
         };
         /** @description A person, to themselves. */
         Me: {
@@ -2066,6 +2187,44 @@ export interface components {
         /** @description The next task. */
         NextTask: {
             task?: null | components["schemas"]["TaskBody"];
+        };
+        /** @description A policy, as the origin of an answer. */
+        Origin: {
+            /** @description The base model under it. */
+            base_name: string;
+            /** @description When it was made. */
+            created_at: string;
+            /** @description Its id. */
+            id: string;
+            /** @description When people first got it. */
+            promoted_at?: string | null;
+            /** @description What it is now. */
+            state: components["schemas"]["PolicyState"];
+            training?: null | components["schemas"]["Training"];
+        };
+        /** @description How far it is to the next cycle that starts by itself. */
+        Outlook: {
+            /** @description When the last cycle began, or was asked for where it still waits; null before the first. */
+            last_cycle_at?: string | null;
+            /**
+             * Format: int64
+             * @description With so many new rankings a cycle starts; null: not by number.
+             */
+            min_new_rankings?: number | null;
+            /**
+             * Format: int64
+             * @description Ideal answers since then.
+             */
+            new_demonstrations: number;
+            /**
+             * Format: int64
+             * @description Rankings since then that can be learned from.
+             */
+            new_rankings: number;
+            /** @description The schedule's next time. */
+            next_at?: string | null;
+            /** @description `retrain.schedule`, a cron expression in UTC; null: not by time. */
+            schedule?: string | null;
         };
         /** @description Two answers to the same prompt. */
         PairRequest: {
@@ -2183,6 +2342,17 @@ export interface components {
             /** @description All of them. */
             policies: components["schemas"]["Policy"][];
             traffic?: null | components["schemas"]["Traffic"];
+        };
+        /** @description A policy that learned from it. */
+        PolicyRef: {
+            /** @description When it was made. */
+            created_at: string;
+            /** @description Its own snapshot holds it; else it descends from a policy that learned from it. */
+            direct: boolean;
+            /** @description Its id. */
+            id: string;
+            /** @description What it is now. */
+            state: components["schemas"]["PolicyState"];
         };
         /**
          * @description What became of a policy.
@@ -2366,6 +2536,19 @@ export interface components {
          * @enum {string}
          */
         RunKind: "sft" | "reward" | "ppo" | "evaluate";
+        /** @description A run that used it. */
+        RunRef: {
+            /** @description When it was made. */
+            created_at: string;
+            /** @description Its own snapshot holds it; else it started from something that learned from it. */
+            direct: boolean;
+            /** @description Its id. */
+            id: string;
+            /** @description What it did. */
+            kind: components["schemas"]["RunKind"];
+            /** @description How far it is. */
+            state: components["schemas"]["RunState"];
+        };
         /**
          * @description How far a run is. Cancelled and failed runs can be resumed while their folder is there.
          * @enum {string}
@@ -2525,6 +2708,27 @@ export interface components {
              */
             shadow_share: number;
         };
+        /** @description What a policy was made from. */
+        Training: {
+            /** @description Its artifact, relative to the data folder. */
+            artifact?: string | null;
+            /** @description Demonstrations in it to train on. */
+            demonstrations?: number | null;
+            /** @description The job that the run is a phase of. */
+            job?: string | null;
+            /** @description The newest of its rankings that are still in the database. */
+            newest_rankings: components["schemas"]["LearnedRanking"][];
+            /** @description The policy that it was trained from. */
+            parent?: string | null;
+            /** @description Prompts in it to practise on. */
+            prompts?: number | null;
+            /** @description Rankings in it to train on; null when its file was removed. */
+            rankings?: number | null;
+            /** @description The run that made it. */
+            run?: string | null;
+            /** @description The frozen data set. */
+            snapshot: string;
+        };
         /**
          * @description How far a labeler can be relied on: the share of pairs, in gold questions and repeats, on which they say what is expected, or what they
          *     said before.
@@ -2556,6 +2760,21 @@ export interface components {
             completion_tokens: number;
             prompt_tokens: number;
             total_tokens: number;
+        };
+        /** @description A snapshot that holds it, and as what. */
+        Used: {
+            /** @description When it was frozen. */
+            created_at: string;
+            /** @description As so many demonstrations to train on. */
+            demonstrations: number;
+            /** @description In the part that isn't trained on, only judged by. */
+            held_out: number;
+            /** @description As so many prompts to practise on. */
+            prompts: number;
+            /** @description As so many rankings to train on. */
+            rankings: number;
+            /** @description The snapshot. */
+            sha256: string;
         };
         /**
          * @description What a person may do; each role may do all that the ones before it may.
@@ -4275,6 +4494,73 @@ export interface operations {
             };
         };
     };
+    log: {
+        parameters: {
+            query?: {
+                /** @description At most so many of the last lines, 1 to 2000. Default 200. */
+                lines?: number;
+            };
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JobLog"];
+                };
+            };
+            /** @description A parameter or the body is wrong. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Nobody is signed in. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description More requests than one person may make; `Retry-After` says when to come back. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     gold: {
         parameters: {
             query?: never;
@@ -5083,6 +5369,107 @@ export interface operations {
                 };
             };
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description More requests than one person may make; `Retry-After` says when to come back. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Lineage"];
+                };
+            };
+            /** @description A parameter or the body is wrong. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Nobody is signed in. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description More requests than one person may make; `Retry-After` says when to come back. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    outlook: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LoopBody"];
+                };
+            };
+            /** @description Nobody is signed in. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };

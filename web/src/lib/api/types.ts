@@ -43,6 +43,12 @@ export type DataItem = With<Schemas['DataItem'], { messages: Message[] }>;
 export type LabelerReport = Schemas['LabelerReport'];
 export type Imported = Schemas['ImportBody'];
 
+/** A comparison whose ranking is known, to measure labelers by; and a piece of feedback with its answers. */
+export type Gold = With<Schemas['GoldBody'], { messages: Message[] }>;
+export type DataItemWhole = With<Schemas['PromptBody'], { messages: Message[] }>;
+/** Where something came from, and what learned from it. */
+export type Lineage = Schemas['Lineage'];
+
 /** What admins manage. */
 export type Person = Schemas['PersonBody'];
 export type Credential = Schemas['Credential'];
@@ -124,6 +130,10 @@ export type Curves = Record<string, [number, number][]>;
 
 /** A phase of a job that is a training run. */
 export type Phase = With<Schemas['PhaseView'], { curves: Curves; metrics?: Record<string, unknown> | null }>;
+
+/** What the loop does now, and what is next. */
+export type Outlook = Schemas['LoopBody'];
+export type LogLine = Schemas['LogLine'];
 
 /** A job with its runs, their curves, and the policy that it made. */
 export type JobView = Job & { phases: Phase[]; policy?: Policy | null; evaluation?: Evaluation | null };
