@@ -46,6 +46,7 @@ use utoipa::openapi::{Content, OpenApi as Document, PathItem, Ref, ResponseBuild
         jobs::log,
         jobs::outlook,
         runs::report,
+        runs::decision,
         freeze::get,
         freeze::freeze,
         freeze::thaw,

@@ -71,8 +71,8 @@ pub struct ChallengeRequest {
     /// 0 to 1, default 1: the share of comparisons that do.
     #[schema(minimum = 0, maximum = 1)]
     comparison_share: Option<f64>,
-    /// Let people's comparisons decide: within these bounds it is promoted, rejected or kept as a candidate by itself. Left out, the
-    /// challenge goes on until somebody ends it.
+    /// Let people's comparisons decide: within these bounds it is promoted, rejected or kept as a candidate by itself. Left out, a trial
+    /// that is on goes on, and any other challenge does until somebody ends it.
     trial: Option<Bounds>,
 }
 
@@ -98,8 +98,11 @@ pub async fn challenge(
     let traffic = traffic.checked().map_err(|e| ApiError::value(e.0, e.to_string()))?;
     let trial = request.trial.map(Bounds::checked).transpose();
     let trial = trial.map_err(|e| ApiError::value("trial", format!("trial.{e}")))?;
+    let policy_id = PolicyId::from_raw(request.policy);
+    let on = app.store.read(challenger::get).await?.filter(|on| on.policy_id == policy_id);
+    let trial = trial.or(on.and_then(|on| on.trial));
     let said = json!({"traffic": traffic, "trial": trial});
-    let challenge = Challenge { policy_id: PolicyId::from_raw(request.policy), traffic, trial };
+    let challenge = Challenge { policy_id, traffic, trial };
     let policy = app.champions.challenge(challenge, &caller.0.name).await?;
     app.audit(caller, "policy.challenge", policy.id.as_str(), said).await;
     Ok(web::Json(policy))

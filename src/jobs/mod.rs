@@ -37,9 +37,9 @@ pub use triggers::{Outlook, Triggers};
 pub use view::JobView;
 
 use crate::store::jobs::{self, Job, JobKind};
-use crate::store::runs;
 use crate::store::{Store, StoreError};
-use hone_domain::ids::{JobId, RunId};
+use crate::store::{policies, runs};
+use hone_domain::ids::{JobId, PolicyId, RunId};
 use jiff::Timestamp;
 use serde_json::Value;
 use std::sync::Arc;
@@ -134,6 +134,18 @@ impl Jobs {
         let (id, data) = (id.clone(), self.store.data_dir().to_owned());
         let run = self.store.read(move |c| runs::get(c, &id)).await?;
         let drawn = tokio::task::spawn_blocking(move || run_report::html(&data, &run)).await;
+        drawn.map_err(|_| StoreError::Closed.into())
+    }
+
+    /// The page about the decision on a policy.
+    ///
+    /// # Errors
+    /// When there is none of this id.
+    pub async fn decision(&self, id: &PolicyId) -> Result<String, JobError> {
+        let (id, data) = (id.clone(), self.store.data_dir().to_owned());
+        let read = move |c: &rusqlite::Connection| Ok((policies::get(c, &id)?, runs::list(c, usize::MAX)?));
+        let (policy, runs) = self.store.read(read).await?;
+        let drawn = tokio::task::spawn_blocking(move || run_report::decision(&data, policy, &runs)).await;
         drawn.map_err(|_| StoreError::Closed.into())
     }
 

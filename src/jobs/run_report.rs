@@ -3,8 +3,10 @@
 use super::evaluate_policy::Evaluation;
 use super::inputs::Inputs;
 use super::{JobError, curves, execute_run, params};
+use crate::report::decision::{self, Decision};
 use crate::report::{Report, page};
 use crate::store::StoreError;
+use crate::store::policies::Policy;
 use crate::store::runs::{Run, RunKind};
 use hone_domain::{DataSet, PromptItem};
 use hone_learn::metrics;
@@ -104,19 +106,37 @@ fn duration(seconds: f64) -> String {
 
 fn read_samples(data_dir: &Path, run: &Run) -> Vec<Sample> {
     if run.kind == RunKind::Evaluate {
-        let artifact = run.artifact_dir.as_ref().map(|dir| data_dir.join(dir));
-        let judged = artifact.and_then(|dir| Evaluation::load(&dir).ok());
-        let sample = |s: hone_learn::evaluate::Sample| Sample {
-            messages: s.messages,
-            before: s.old,
-            after: s.new,
-            reward_before: Some(s.reward_old),
-            reward_after: Some(s.reward_new),
-        };
-        return judged.into_iter().flat_map(|e| e.report.samples).map(sample).collect();
+        return judged_samples(data_dir, run);
     }
     let path = execute_run::folder(data_dir, &run.id).join("samples.json");
     std::fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+}
+
+/// The answers that an evaluation compared; none where its report is gone.
+fn judged_samples(data_dir: &Path, evaluation: &Run) -> Vec<Sample> {
+    let artifact = evaluation.artifact_dir.as_ref().map(|dir| data_dir.join(dir));
+    let judged = artifact.and_then(|dir| Evaluation::load(&dir).ok());
+    let sample = |s: hone_learn::evaluate::Sample| Sample {
+        messages: s.messages,
+        before: s.old,
+        after: s.new,
+        reward_before: Some(s.reward_old),
+        reward_after: Some(s.reward_new),
+    };
+    judged.into_iter().flat_map(|e| e.report.samples).map(sample).collect()
+}
+
+/// The page about the decision on a policy. `runs`: all of them, the newest first; the evaluation that judged it is among them.
+#[must_use]
+pub fn decision(data_dir: &Path, policy: Policy, runs: &[Run]) -> String {
+    // An evaluation's inputs name the artifact's folder, which carries the id of the run that made the policy.
+    let made_by = policy.run_id.as_ref().map(|id| id.as_str());
+    let judges = |run: &&Run| {
+        let new = run.inputs["new"].as_str().unwrap_or_default();
+        run.kind == RunKind::Evaluate && made_by.is_some_and(|id| new.contains(id))
+    };
+    let samples = runs.iter().find(judges).map(|run| judged_samples(data_dir, run)).unwrap_or_default();
+    decision::page(&Decision { policy, samples })
 }
 
 /// The prompts that may be shown, in the seed's order: held-out ones where there are any.

@@ -1,7 +1,7 @@
 //! Each migration on a database that is in use: half-way up, old rows in, then the rest of the way.
 
 use super::*;
-use hone_domain::ids::{ConversationId, UserId};
+use hone_domain::ids::{ConversationId, JobId, RunId, UserId};
 
 /// A database of the version that had so many steps, with rows of that time.
 fn old(steps: usize, rows: &str) -> (tempfile::TempDir, Connection) {
@@ -35,6 +35,31 @@ fn conversations_of_before_are_kept_ones() {
     let kept = conversations::owned(&c, &ConversationId::from_raw("conv_1"), &ann).expect("reads");
     assert!(kept.document.turns.is_empty() && kept.entry.record);
     assert_eq!(training_data::prompts(&c).expect("reads").len(), 1, "still learned from");
+}
+
+#[test]
+fn runs_of_before_are_kept_and_there_may_be_judges() {
+    let rows = "insert into snapshots(sha256, path, counts_json, created_at) values ('s', 'p', '{}', '2026-01-01T00:00:00.000000Z');
+        insert into jobs(id, kind, state, params_json, reason, created_at)
+          values ('job_1', 'cycle', 'running', '{}', 'ann', '2026-01-01T00:00:00.000000Z');
+        insert into runs(id, kind, job_id, state, base_name, snapshot_sha256, inputs_json, config_json, seed, metrics_json, created_at)
+          values ('run_1', 'reward', 'job_1', 'succeeded', 'x', 's', '{}', '{}', -1, '{\"a\":1}', '2026-01-01T00:00:00.000000Z');";
+    let (_dir, c) = old(6, rows);
+    let run = runs::get(&c, &RunId::from_raw("run_1")).expect("kept");
+    assert_eq!(
+        (run.kind, run.seed, run.job_id, &run.metrics.expect("kept")["a"]),
+        (runs::RunKind::Reward, u64::MAX, Some(JobId::from_raw("job_1")), &serde_json::json!(1))
+    );
+    let new = runs::NewRun {
+        kind: runs::RunKind::Judge,
+        job_id: None,
+        base_name: "x".into(),
+        snapshot_sha256: "s".into(),
+        inputs: serde_json::json!({}),
+        config: serde_json::json!({}),
+        seed: 1,
+    };
+    runs::create(&c, &new).expect("a judge");
 }
 
 const AT_THREE: &str = "

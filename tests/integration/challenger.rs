@@ -167,3 +167,114 @@ async fn what_the_command_line_decides_is_followed_and_nonsense_is_refused() {
     assert_eq!(house.app.get("/v1/policies", &house.operator).await.body["challenger"], Value::Null);
     assert_eq!(house.models().await, ["champion", CHALLENGER, CHAMPION]);
 }
+
+impl House {
+    /// Asks for two answers, one of each policy, and ranks that of `preferred` first.
+    async fn prefer(&self, preferred: &'static str, i: usize) {
+        let made = self.app.post("/v1/comparisons", &self.user, json!({"messages": first(i), "k": 2})).await.body;
+        let ids: Vec<String> = made["candidates"]
+            .as_array()
+            .expect("two")
+            .iter()
+            .map(|c| c["id"].as_str().expect("an id").to_owned())
+            .collect();
+        let asked = ids.clone();
+        let by: Vec<String> = self.app.write(move |c| {
+            let of =
+                |id: &String| Ok(c.query_row("select policy_id from completions where id = ?1", [id], |r| r.get(0))?);
+            asked.iter().map(of).collect()
+        });
+        let best = usize::from(by[0] != preferred);
+        let ranking = json!({"ranking": [[ids[best]], [ids[1 - best]]]});
+        let path = format!("/v1/comparisons/{}/ranking", made["id"].as_str().expect("an id"));
+        assert_eq!(self.app.post(&path, &self.user, ranking).await.status, 200);
+    }
+
+    async fn policies(&self) -> Value {
+        self.app.get("/v1/policies", &self.operator).await.body
+    }
+
+    /// The list of policies once its trial is over.
+    async fn after_the_trial(&self) -> Value {
+        let since = Instant::now();
+        loop {
+            let listed = self.policies().await;
+            if listed["challenger"].is_null() {
+                return listed;
+            }
+            assert!(since.elapsed() < Duration::from_secs(10), "the scheduler carries it out: {}", listed["trial"]);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+fn challenger_of(listed: &Value) -> &Value {
+    listed["policies"].as_array().expect("a list").iter().find(|p| p["id"] == CHALLENGER).expect("listed")
+}
+
+#[actix_web::test]
+async fn people_promote_a_challenger_on_trial() {
+    let house = House::start().await;
+    assert_eq!(house.challenge(json!({"trial": {"alpha": 2}})).await.error(), (400, "invalid_value", Some("trial")));
+    assert_eq!(house.challenge(json!({"trial": {"comparisons_min": 7}})).await.status, 200);
+    for i in 0..6 {
+        house.prefer(CHALLENGER, i).await;
+    }
+    let trial = house.policies().await["trial"].clone();
+    assert_eq!(
+        (&trial["score"]["wins"], &trial["verdict"], &trial["ending"]),
+        (&json!(6), &json!("open"), &Value::Null),
+        "{trial}"
+    );
+    assert_eq!(house.challenge(json!({"canary_share": 0.1})).await.status, 200);
+    assert_eq!(house.policies().await["trial"], trial, "another share is no other trial");
+    house.prefer(CHALLENGER, 6).await;
+    let listed = house.after_the_trial().await;
+    assert_eq!(listed["champion"], CHALLENGER);
+    let policy = challenger_of(&listed);
+    assert_eq!((&policy["state"], &policy["trial"]["ending"]), (&json!("champion"), &json!("promoted")));
+    assert_eq!(house.answered_by(first(50), None).await, CHALLENGER);
+    let page = house.app.get(&format!("/v1/policies/{CHALLENGER}/report"), &house.operator).await;
+    assert_eq!(page.headers["content-type"], "text/html; charset=utf-8");
+    assert!(page.body.as_str().is_some_and(|text| text.contains("prefer the challenger in 7 comparisons")), "{page:?}");
+    assert_eq!(house.app.get(&format!("/v1/policies/{CHALLENGER}/report"), &house.user).await.status, 403);
+    let audit = house.app.get("/v1/audit?action=trial.end", &house.operator).await.body;
+    assert_eq!(audit["entries"].as_array().or(audit["items"].as_array()).map(Vec::len), Some(1), "{audit}");
+}
+
+#[actix_web::test]
+async fn people_reject_a_challenger_on_trial_unless_the_loop_is_frozen() {
+    let house = House::start().await;
+    let freeze = |method: Method| house.app.request(method, "/v1/loop/freeze", &house.operator);
+    let frozen = freeze(Method::PUT).json(&json!({"reason": "holidays"})).send().await.expect("an answer");
+    assert_eq!(frozen.status().as_u16(), 200);
+    house.challenge(json!({"trial": {"comparisons_min": 7}})).await;
+    for i in 0..8 {
+        house.prefer(CHAMPION, i).await;
+    }
+    let job = house.app.post("/v1/jobs", &house.operator, json!({"kind": "reward"})).await.body;
+    let job = format!("/v1/jobs/{}", job["id"].as_str().expect("an id"));
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let listed = house.policies().await;
+    assert_eq!(
+        (&listed["challenger"], &listed["trial"]["ending"]),
+        (&json!(CHALLENGER), &json!("rolled_back")),
+        "decided, but frozen"
+    );
+    assert_eq!(house.app.get(&job, &house.operator).await.body["state"], "queued", "nothing begins");
+    let said = house.app.get("/v1/loop/freeze", &house.operator).await.body;
+    assert_eq!((&said["frozen"]["reason"], &said["frozen"]["actor"]), (&json!("holidays"), &json!("olga")));
+
+    assert_eq!(freeze(Method::DELETE).send().await.expect("an answer").status().as_u16(), 204);
+    assert_eq!(freeze(Method::DELETE).send().await.expect("an answer").status().as_u16(), 409);
+    let listed = house.after_the_trial().await;
+    assert_eq!((&listed["champion"], &challenger_of(&listed)["state"]), (&json!(CHAMPION), &json!("rejected")));
+    let refused = house.app.post(&format!("/v1/policies/{CHALLENGER}/promote"), &house.operator, json!({})).await;
+    assert_eq!(refused.status, 409);
+    assert!(refused.body["error"]["message"].as_str().is_some_and(|m| m.contains("people rejected")), "{refused:?}");
+    let since = Instant::now();
+    while house.app.get(&job, &house.operator).await.body["state"] == "queued" {
+        assert!(since.elapsed() < Duration::from_secs(10), "the job begins");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}

@@ -11,13 +11,14 @@ export const policyStates: Record<PolicyState, string> = {
 };
 
 /** As what a snapshot holds it. */
-export function usedAs({ rankings, demonstrations, prompts, held_out }: Lineage['snapshots'][number]): string {
+export function usedAs({ rankings, demonstrations, prompts, judge_rankings, held_out }: Lineage['snapshots'][number]): string {
   const trained = [
     rankings > 0 && plural(rankings, 'ranking'),
     demonstrations > 0 && plural(demonstrations, 'ideal answer'),
     prompts > 0 && `${plural(prompts, 'prompt')} to practise on`,
   ].filter((part) => part !== false);
   const said = trained.length > 0 ? [`learned from: ${trained.join(', ')}`] : [];
+  if (judge_rankings > 0) said.push(`the judge learned from: ${plural(judge_rankings, 'ranking')}`);
   if (held_out > 0) said.push(`held out, to judge by: ${plural(held_out, 'piece')}`);
   return said.join('; ');
 }

@@ -164,7 +164,7 @@ class Operate {
 }
 
 /** Phases that are training runs and therefore have curves. */
-const byRun = new Set<string>(['sft', 'reward', 'ppo', 'evaluate']);
+const byRun = new Set<string>(['sft', 'reward', 'judge', 'ppo', 'evaluate']);
 
 /** The one operator's state of the page. */
 export const operate = new Operate();

@@ -18,10 +18,12 @@ const byPhase: Record<string, Station> = {
   snapshot: 'feedback',
   sft: 'sft',
   reward: 'reward',
+  judge: 'reward',
   ppo: 'ppo',
   evaluate: 'gate',
   gate: 'gate',
   promote: 'served',
+  canary: 'served',
 };
 
 /** The station where a job is at work, or null when it isn't. */
@@ -31,10 +33,11 @@ export function stationOf(job: Pick<Job, 'state' | 'phase'> | null): Station | n
 }
 
 /** A job's kind in words. */
-export const kindNames: Record<Job['kind'], string> = {
+export const kindNames: Record<Job['kind'] | 'judge', string> = {
   cycle: 'Full cycle',
   sft: 'SFT',
   reward: 'Reward model',
+  judge: 'Judge',
   ppo: 'PPO',
   evaluate: 'Evaluation',
 };
@@ -56,10 +59,12 @@ export function phaseName(phase: string): string {
     snapshot: 'Freezing the data',
     sft: 'Training on ideal answers',
     reward: 'Training the reward model',
+    judge: 'Training the judge',
     ppo: 'Optimising with PPO',
     evaluate: 'Judging on held-out prompts',
     gate: 'At the gate: does it serve what was trained, and is it better?',
     promote: 'Swapping the new policy in',
+    canary: 'Letting people decide',
   };
   const words = names[phase] ?? phase.replaceAll('_', ' ');
   return words.charAt(0).toUpperCase() + words.slice(1);

@@ -796,6 +796,38 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/loop/freeze": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Whether the loop is frozen, and why.
+         * @description # Errors
+         *     403 below the role `operator`.
+         */
+        get: operations["get"];
+        /**
+         * Freezes the loop: no job begins, a training process writes its checkpoint and waits, nothing is promoted and no trial is decided by
+         *     itself. What is served stays; operators may still promote and roll back by hand.
+         * @description # Errors
+         *     400 without a reason, 403 below the role `operator`.
+         */
+        put: operations["freeze"];
+        post?: never;
+        /**
+         * Lets the loop go on where it stood.
+         * @description # Errors
+         *     403 below the role `operator`, 409 when it isn't frozen.
+         */
+        delete: operations["thaw"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/me": {
         parameters: {
             query?: never;
@@ -913,7 +945,7 @@ export interface paths {
         /**
          * Gives a policy a share of the champion's traffic, or changes its share. It holds from the next request on, and after a restart.
          * @description # Errors
-         *     400 for shares outside of 0 to 1, 403 below the role `operator`, 404, 409 when the gate rejected it or it is the champion.
+         *     400 for shares and chances outside of 0 to 1, 403 below the role `operator`, 404, 409 when the gate rejected it or it is the champion.
          */
         put: operations["challenge"];
         post?: never;
@@ -1007,6 +1039,27 @@ export interface paths {
          *     403 below the role `operator`, 404, 409 when the gate rejected it or it belongs to another base.
          */
         post: operations["promote"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/policies/{id}/report": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The decision on a policy as an HTML page: what the gate said rule by rule, what people said in its trial, answers before and after.
+         * @description # Errors
+         *     403 below the role `operator`, 404.
+         */
+        get: operations["decision"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -1381,6 +1434,33 @@ export interface components {
              */
             total: number;
         };
+        /** @description The bounds within which a challenge decides itself, by comparisons of both that people ranked. */
+        Bounds: {
+            /**
+             * Format: double
+             * @description The chance of a wrong verdict in each direction, above 0 and below 1.
+             * @default 0.05
+             */
+            alpha: number;
+            /**
+             * @description With so many it is over.
+             * @default 400
+             */
+            comparisons_max: number;
+            /**
+             * @description Comparisons with a winner before there is a verdict, however clear.
+             * @default 10
+             */
+            comparisons_min: number;
+            /**
+             * Format: double
+             * @description After so long it is over.
+             * @default 336
+             */
+            hours_max: number;
+            /** @default keep */
+            undecided: components["schemas"]["Undecided"];
+        };
         /** @description One answer of a comparison. */
         CandidateBody: {
             content: string;
@@ -1414,6 +1494,11 @@ export interface components {
              * @description 0 to 1, default 0: the share of conversations that it answers instead of the champion.
              */
             canary_share?: number | null;
+            /**
+             * Format: double
+             * @description 0 to 1, default 1: the share of comparisons that do.
+             */
+            comparison_share?: number | null;
             /** @description Whether comparisons draw half of their candidates from it. Default true. */
             in_comparisons?: boolean | null;
             /** @description The policy. */
@@ -1423,6 +1508,7 @@ export interface components {
              * @description 0 to 1, default 0: the share of the champion's answers to which it writes its own, shown to nobody.
              */
             shadow_share?: number | null;
+            trial?: null | components["schemas"]["Bounds"];
         };
         /** @description How many items changed. */
         Changed: {
@@ -1803,6 +1889,11 @@ export interface components {
             /** @description Pairs in which the first is better. */
             wins: number;
         };
+        /**
+         * @description How a trial ends.
+         * @enum {string}
+         */
+        Ending: "promoted" | "kept" | "rolled_back";
         /** @description How many rows were removed. */
         Erased: {
             /** @description Comparisons. */
@@ -1915,6 +2006,24 @@ export interface components {
              */
             users: number;
         };
+        /** @description Why it is to stop. */
+        FreezeRequest: {
+            /** @description For those who wonder later. */
+            reason: string;
+        };
+        /** @description Whether the loop is frozen. */
+        FreezeView: {
+            frozen?: null | components["schemas"]["Frozen"];
+        };
+        /** @description Why nothing happens by itself. */
+        Frozen: {
+            /** @description Who did it. */
+            actor: string;
+            /** @description When. */
+            at: string;
+            /** @description What was said. */
+            reason: string;
+        };
         /** @description An answer of a gold question. */
         GoldAnswer: {
             content: string;
@@ -1999,7 +2108,7 @@ export interface components {
             phase: string;
             /** @description The newest progress report of the running step. */
             progress?: Record<string, unknown> | null;
-            /** @description Who or what started it: a person's name, `schedule` or `threshold`. */
+            /** @description Who or what started it: a person's name, `schedule`, `threshold` or `drift`. */
             reason: string;
             /** @description When work began. */
             started_at?: string | null;
@@ -2331,6 +2440,8 @@ export interface components {
             snapshot_sha256?: string | null;
             /** @description What became of it. */
             state: components["schemas"]["PolicyState"];
+            /** @description How people's comparisons decided about it, where it was on trial. */
+            trial?: Record<string, unknown> | null;
         };
         /** @description All policies. */
         PolicyList: {
@@ -2342,6 +2453,7 @@ export interface components {
             /** @description All of them. */
             policies: components["schemas"]["Policy"][];
             traffic?: null | components["schemas"]["Traffic"];
+            trial?: null | components["schemas"]["Trial"];
         };
         /** @description A policy that learned from it. */
         PolicyRef: {
@@ -2535,7 +2647,7 @@ export interface components {
          * @description What a run does.
          * @enum {string}
          */
-        RunKind: "sft" | "reward" | "ppo" | "evaluate";
+        RunKind: "sft" | "reward" | "judge" | "ppo" | "evaluate";
         /** @description A run that used it. */
         RunRef: {
             /** @description When it was made. */
@@ -2696,6 +2808,12 @@ export interface components {
              */
             canary_share: number;
             /**
+             * Format: double
+             * @description The share of comparisons that do, 0 to 1.
+             * @default 1
+             */
+            comparison_share: number;
+            /**
              * @description Whether comparisons draw half of their candidates from it.
              * @default true
              */
@@ -2729,6 +2847,30 @@ export interface components {
             /** @description The frozen data set. */
             snapshot: string;
         };
+        /** @description How a trial stands, and how it ended. */
+        Trial: {
+            /** @description The bounds. */
+            bounds: components["schemas"]["Bounds"];
+            ending?: null | components["schemas"]["Ending"];
+            /**
+             * Format: double
+             * @description Evidence that the challenger is better; 1 / alpha decides. It may be looked at as often as one likes.
+             */
+            evidence_better: number;
+            /**
+             * Format: double
+             * @description Evidence that it is worse.
+             */
+            evidence_worse: number;
+            /** @description Comparisons of both since then. */
+            score: components["schemas"]["Duel"];
+            /** @description The same in words. */
+            sentence: string;
+            /** @description When it began. */
+            since: string;
+            /** @description What the evidence says. */
+            verdict: components["schemas"]["Verdict"];
+        };
         /**
          * @description How far a labeler can be relied on: the share of pairs, in gold questions and repeats, on which they say what is expected, or what they
          *     said before.
@@ -2755,6 +2897,11 @@ export interface components {
          * @enum {string}
          */
         TurnRole: "user" | "assistant";
+        /**
+         * @description What becomes of a challenger that is neither clearly better nor clearly worse when its trial is over.
+         * @enum {string}
+         */
+        Undecided: "keep" | "promote" | "roll_back";
         /** @description Token counts. */
         Usage: {
             completion_tokens: number;
@@ -2769,6 +2916,8 @@ export interface components {
             demonstrations: number;
             /** @description In the part that isn't trained on, only judged by. */
             held_out: number;
+            /** @description As so many rankings that the judge learns from. */
+            judge_rankings: number;
             /** @description As so many prompts to practise on. */
             prompts: number;
             /** @description As so many rankings to train on. */
@@ -2781,6 +2930,11 @@ export interface components {
          * @enum {string}
          */
         UserRole: "user" | "labeler" | "operator" | "admin";
+        /**
+         * @description What the comparisons so far say.
+         * @enum {string}
+         */
+        Verdict: "better" | "worse" | "open";
         /** @description Who somebody is. */
         Who: {
             /** @description Their id. */
@@ -5502,6 +5656,168 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    "application/json": components["schemas"]["FreezeView"];
+                };
+            };
+            /** @description Nobody is signed in. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description More requests than one person may make; `Retry-After` says when to come back. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    freeze: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["FreezeRequest"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FreezeView"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Nobody is signed in. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The body is larger than `limits.body_bytes_max`. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description More requests than one person may make; `Retry-After` says when to come back. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    thaw: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Nobody is signed in. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description More requests than one person may make; `Retry-After` says when to come back. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
                     "application/json": components["schemas"]["Me"];
                 };
             };
@@ -6097,6 +6413,71 @@ export interface operations {
                 };
             };
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description More requests than one person may make; `Retry-After` says when to come back. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    decision: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page that needs nothing beside itself. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/html": string;
+                };
+            };
+            /** @description A parameter or the body is wrong. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Nobody is signed in. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -24,6 +24,7 @@ export type Stats = Schemas['Stats'];
 /** What a challenger gets of the champion's traffic. */
 export type Traffic = Schemas['Traffic'];
 export type Duel = Schemas['Duel'];
+export type Trial = Schemas['Trial'];
 /** An answer that a challenger wrote in the shadow, beside the one that was shown. */
 export type Shadow = With<Schemas['Shadow'], { messages: Message[] }>;
 
