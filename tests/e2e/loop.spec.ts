@@ -48,7 +48,7 @@ test('a cycle is watched live, promotes its policy, and is rolled back', async (
   const detail = page.getByRole('dialog');
   await expect(detail).toContainText('It passed the gate');
   await expect(detail.locator('.rules li')).toHaveCount(6);
-  await expect(detail.locator('.rules')).toContainText('no judge: it takes 50 rankings');
+  await expect(detail.locator('.rules')).toContainText('No judge: it takes 50 rankings');
   await expect(detail.getByRole('heading', { name: 'Before and after' })).toBeVisible();
   await expect(detail.getByText('1 of 6')).toBeVisible();
   await check(page, `policy-${info.project.name}`);
