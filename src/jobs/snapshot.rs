@@ -91,6 +91,8 @@ struct Feedback {
     rankings: Vec<Stored<RankedPrompt>>,
     demonstrations: Vec<Stored<Demonstration>>,
     prompts: Vec<Stored<Vec<Message>>>,
+    /// Who stands for labelers that imports don't name.
+    nobody: Option<String>,
 }
 
 /// Freezes what the database holds now.
@@ -145,6 +147,7 @@ fn read_feedback(c: &Connection) -> Result<Feedback, StoreError> {
         rankings: training_data::rankings(&tx)?,
         demonstrations: training_data::demonstrations(&tx)?,
         prompts: training_data::prompts(&tx)?,
+        nobody: training_data::nobody(&tx)?,
     })
 }
 
@@ -208,7 +211,7 @@ impl<T> Item<T> {
 
 /// Splits, caps and removes doubles. Pure, and in the order of its input.
 fn build(feedback: Feedback) -> (DataSet, Counts) {
-    let Feedback { rankings, demonstrations, prompts } = feedback;
+    let Feedback { rankings, demonstrations, prompts, nobody } = feedback;
     let ranked: Vec<_> = rankings.into_iter().map(|r| Item::new(r, |r| &r.messages)).collect();
     let mut demonstrations: Vec<_> = demonstrations.into_iter().map(|d| Item::new(d, |d| &d.messages)).collect();
     let mut prompts: Vec<_> = prompts.into_iter().map(|p| Item::new(p, |m| m)).map(|item| item.prompt(|m| m)).collect();
@@ -224,7 +227,7 @@ fn build(feedback: Feedback) -> (DataSet, Counts) {
     let users = prompts.iter().filter_map(|p| p.origin.sender.as_ref()).collect::<BTreeSet<_>>().len();
     let mut on_both_sides = 0;
     let (demonstrations, held_out_demonstrations) = split(demonstrations, split_by, &trained, &mut on_both_sides);
-    let parts = judge::part(rankings, split_by, &trained);
+    let parts = judge::part(rankings, split_by, &trained, nobody.as_deref());
     on_both_sides += parts.on_both_sides;
     let (prompts, held_out_prompts) = split(prompts, split_by, &trained, &mut 0);
     let (prompts, held_out_prompts) = (once_each(prompts), once_each(held_out_prompts));

@@ -6,7 +6,7 @@ use super::StoreError;
 use super::columns::{json, json_or_null};
 use super::rankings::Labels;
 use hone_domain::{Demonstration, Message, RankedPrompt, Ranking};
-use rusqlite::{Connection, Row};
+use rusqlite::{Connection, OptionalExtension, Row};
 
 /// The name of the person that imports without a `labeler` are put down to.
 pub const IMPORT_USER: &str = "import";
@@ -29,25 +29,23 @@ pub struct Stored<T> {
     pub item: T,
 }
 
-/// Every ranking with its answers in shown order, oldest first. The origin is that of the prompt, not of the ranking. Imports that don't say
-/// who ranked have an empty labeler.
+/// Every ranking with its answers in shown order, oldest first. The origin is that of the prompt, not of the ranking.
 ///
 /// # Errors
 /// When the database can't, or a stored ranking doesn't match its answers.
 pub fn rankings(c: &Connection) -> Result<Vec<Stored<RankedPrompt>>, StoreError> {
-    let sql = "select u.id, u.name, u.role, co.source, co.messages_json, co.id, r.ranks_json, iif(l.name = ?1, '', r.user_id),
+    let sql = "select u.id, u.name, u.role, co.source, co.messages_json, co.id, r.ranks_json, r.user_id,
                       (select json_group_array(content) from
                          (select content from completions where comparison_id = co.id order by position)),
                       r.labels_json,
                       (select json_group_array(id) from
                          (select id from completions where comparison_id = co.id order by position))
                from rankings r join comparisons co on co.id = r.comparison_id join users u on u.id = co.user_id
-                 join users l on l.id = r.user_id
                where r.not_rankable = 0
                  and not exists (select 1 from exclusions where item_id in (co.id, co.user_id, r.user_id))
                order by r.created_at, r.comparison_id";
     let mut rows = c.prepare(sql)?;
-    let mut rows = rows.query([IMPORT_USER])?;
+    let mut rows = rows.query([])?;
     let mut all = Vec::new();
     while let Some(row) = rows.next()? {
         let (ranks, candidates): (Vec<u32>, Vec<String>) = (json(row, 6)?, json(row, 8)?);
@@ -60,6 +58,14 @@ pub fn rankings(c: &Connection) -> Result<Vec<Stored<RankedPrompt>>, StoreError>
         all.push(Stored { origin: origin(row)?, item });
     }
     Ok(all)
+}
+
+/// The id of the person that imports without a labeler are put down to; none before the first of them.
+///
+/// # Errors
+/// When the database can't.
+pub fn nobody(c: &Connection) -> Result<Option<String>, StoreError> {
+    Ok(c.query_row("select id from users where name = ?1", [IMPORT_USER], |row| row.get(0)).optional()?)
 }
 
 /// The labeler's marks in the candidates' order; empty where no candidate has one.

@@ -59,14 +59,20 @@ struct Placed {
     labeler_apart: bool,
 }
 
-/// Splits rankings, whose prompts are split already: `trained` are the prompts of the training side.
-pub(super) fn part(rankings: Vec<Item<RankedPrompt>>, by: SplitBy, trained: &HashSet<String>) -> Parts {
+/// Splits rankings, whose prompts are split already: `trained` are the prompts of the training side. `nobody` stands for labelers whom
+/// imports don't name; as they may be anybody, they are set apart from nobody.
+pub(super) fn part(
+    rankings: Vec<Item<RankedPrompt>>,
+    by: SplitBy,
+    trained: &HashSet<String>,
+    nobody: Option<&str>,
+) -> Parts {
     let before = rankings.len();
     let placed = |item: Item<RankedPrompt>| {
         let prompt_held_out = item.is_held_out(by);
         let labeler = item.value.labeler.as_str();
         // Who sends prompts and ranks them is on one side with both.
-        let labeler_apart = !labeler.is_empty() && is_held_out(labeler);
+        let labeler_apart = Some(labeler) != nobody && is_held_out(labeler);
         let on_both_sides = prompt_held_out && trained.contains(&item.key);
         (!on_both_sides).then_some(Placed { item, prompt_held_out, labeler_apart })
     };
@@ -138,7 +144,7 @@ mod tests {
 
     fn parts(items: Vec<Item<RankedPrompt>>, by: SplitBy) -> Parts {
         let trained = items.iter().filter(|i| !i.is_held_out(by)).map(|i| i.key.clone()).collect();
-        part(items, by, &trained)
+        part(items, by, &trained, Some("user_nobody"))
     }
 
     #[test]
@@ -174,6 +180,11 @@ mod tests {
         assert!(
             labelers(&p.train).is_disjoint(&labelers(&p.judge)) && prompts(&p.train).is_disjoint(&prompts(&p.judge))
         );
+        let unnamed = (0..400).map(|i| Item {
+            value: RankedPrompt { labeler: "user_nobody".into(), ..ranked(1, 1, i).value },
+            ..ranked(1, 1, i)
+        });
+        assert!(parts(unnamed.collect(), SplitBy::Prompt).train.len() > 250, "nobody is on both sides");
         let one: Vec<_> = (0..200).map(|i| ranked(1, 1, i)).collect();
         let p = parts(one, SplitBy::Prompt);
         assert_eq!((p.judge_by, &p.judge), (JudgeBy::Prompt, &p.held_out));

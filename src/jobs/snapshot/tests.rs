@@ -25,6 +25,7 @@ fn feedback(items: &[(String, String)]) -> Feedback {
         rankings: items.iter().map(|(user, prompt)| ranked(user, prompt, &[1, 0])).collect(),
         demonstrations: vec![],
         prompts: items.iter().map(|(u, p)| from(u, false, vec![Message::user(p.clone())])).collect(),
+        nobody: Some(String::new()),
     }
 }
 
