@@ -14,7 +14,7 @@ say        = @printf '\033[1m==> %s\033[0m\n'
 # The peers of the benchmarks: an interpreter with benches/training/requirements*.txt installed.
 BENCH_PYTHON ?= python3
 BENCH     := python3 benches/training/run.py --python $(BENCH_PYTHON)
-BENCHES   := bench-check bench-sft bench-reward bench-rollout bench-ppo bench-curves bench-scaling bench-peak bench-serving bench-swap bench-overhead
+BENCHES   := bench-check bench-sft bench-reward bench-rollout bench-ppo bench-curves bench-scaling bench-peak bench-serving bench-swap bench-idle bench-overhead
 
 .DEFAULT_GOAL := help
 .PHONY: $(BENCHES) help run setup web build binary test test-quick fmt clippy rust cuda engine openai-client contract test-peft web-test e2e deny openapi clean
@@ -135,6 +135,9 @@ bench-serving:  ## tokens/s and time to the first token: ARGS="--model DIR --eng
 	python3 benches/serving/run.py --hone $(HONE) $(ARGS)
 bench-swap:  ## a thousand swaps under load: ARGS="--data DIR --base NAME"
 	python3 benches/serving/swap.py --hone $(HONE) $(ARGS)
+bench-idle:  ## clients beside 1,000 streams that nobody reads: ARGS="--model DIR"
+	python3 benches/serving/idle.py --hone $(HONE) $(ARGS)
+
 bench-overhead:  ## requests/s and what hone adds to the engine; ARGS="--model DIR" for a real one
 	cargo bench -q --bench overhead -- $(ARGS)
 

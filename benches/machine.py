@@ -1,6 +1,8 @@
-"""What stands beside every figure: the machine, the date, the versions, the commit. Standard library only."""
+"""What stands beside every figure: the machine, the date, the versions, the commit; and how a benchmark tells what it found. Standard library only."""
 import datetime
+import json
 import os
+import pathlib
 import platform
 import subprocess
 
@@ -34,3 +36,11 @@ def describe(python=None):
         found = subprocess.run([python, "-c", ask], capture_output=True, text=True, check=True).stdout
         about["versions"].update(line.split() for line in found.splitlines())
     return about
+
+
+def tell(found, out=None):
+    """Prints one line of JSON, and writes it to the file `out` where one is named."""
+    text = json.dumps(found)
+    print(text)
+    if out:
+        pathlib.Path(out).write_text(text + "\n")

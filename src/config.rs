@@ -2,6 +2,7 @@
 //! A new setting is a field below and nothing else: its key in the file, its `HONE_*` name and its line in `hone config` follow from it.
 
 use crate::jobs::canary::CanaryConfig;
+use crate::jobs::evaluate_suites::SuiteSettings;
 use crate::jobs::gate::GateConfig;
 use crate::jobs::triggers::Retrain;
 use crate::labeling::LabelingConfig;
@@ -34,6 +35,8 @@ pub struct Config {
     pub retrain: Retrain,
     /// What a new policy must show before it is promoted.
     pub gate: GateConfig,
+    /// What else the evaluation before the gate asks.
+    pub evaluate: SuiteSettings,
     /// Whether people's comparisons decide about what has passed the gate.
     pub canary: CanaryConfig,
     /// What labelers are given.
@@ -56,6 +59,7 @@ impl Default for Config {
             limits: Limits::default(),
             retrain: Retrain::default(),
             gate: GateConfig::default(),
+            evaluate: SuiteSettings::default(),
             canary: CanaryConfig::default(),
             labeling: LabelingConfig::default(),
             serving: ServingConfig::default(),

@@ -2,6 +2,7 @@
 //! One direction: cli -> http, jobs -> chat, labeling -> serving -> store -> domain; jobs -> learn.
 
 pub mod chat;
+pub mod classifier;
 pub mod cli;
 pub mod config;
 pub mod http;

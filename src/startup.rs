@@ -21,10 +21,14 @@ use hone_domain::{Engine, EngineError, PolicyFiles};
 use serde_json::json;
 use std::fs::{File, TryLockError};
 use std::future::Future;
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::watch;
+
+/// Held by the server of a data folder; says where it listens.
+const LOCK: &str = "hone.lock";
 
 /// Why the server can't start. The text says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -86,24 +90,36 @@ pub struct Prepared {
 /// # Errors
 /// What is missing, and what to do.
 pub fn prepare(data: &Path, config: Config, engine: Arc<dyn Engine>) -> Result<Prepared, StartError> {
-    let lock = lock(data)?;
+    let mut lock = lock(data)?;
     let store = Store::open(data)?;
     let base = base_name(&store, config.base.as_deref(), engine.as_ref())?;
     let champion = champions::starting_files(&store, &base, engine.as_ref())?;
     let triggers = Triggers::new(&config.retrain)?;
     config.labeling.clone().checked()?;
-    let options = scheduler::Options::new(triggers, config.gate.clone(), config.canary.clone())?;
+    let options = scheduler::Options::new(triggers, config.gate.clone(), config.canary.clone(), &config.evaluate)?;
     let sign_in_token = store.write_blocking(sign_in_token)?;
     let address = config.listen;
     let listen = |reason| StartError::Listen { address, reason };
     let listener = TcpListener::bind(address).map_err(listen)?;
     let address = listener.local_addr().map_err(listen)?;
+    let note = |file: &mut File| file.set_len(0).and_then(|()| write!(file, "{address}"));
+    note(&mut lock).map_err(|reason| StartError::File { path: data.join(LOCK), reason })?;
     Ok(Prepared { config, engine, store, champion, options, listener, address, sign_in_token, lock })
+}
+
+/// Where the server of this data folder listens, while there is one.
+#[must_use]
+pub fn serving_at(data: &Path) -> Option<SocketAddr> {
+    let mut file = File::open(data.join(LOCK)).ok()?;
+    let Err(TryLockError::WouldBlock) = file.try_lock_shared() else { return None };
+    let mut address = String::new();
+    file.read_to_string(&mut address).ok()?;
+    address.parse().ok()
 }
 
 /// One server per data folder: the lock is the operating system's, so it goes with the process however that ends.
 fn lock(data: &Path) -> Result<File, StartError> {
-    let path = data.join("hone.lock");
+    let path = data.join(LOCK);
     let file = std::fs::create_dir_all(data)
         .and_then(|()| File::options().create(true).append(true).open(&path))
         .map_err(|reason| StartError::File { path: path.clone(), reason })?;

@@ -95,10 +95,19 @@ struct Side {
 }
 
 impl Side {
+    fn per_second(&self) -> f64 {
+        self.ms.len() as f64 / self.seconds
+    }
+
+    fn add(&mut self, turn: Self) {
+        self.ms.extend(turn.ms);
+        self.seconds += turn.seconds;
+    }
+
     fn figures(mut self) -> Value {
         self.ms.sort_by(f64::total_cmp);
         let at = |share: f64| self.ms[((self.ms.len() as f64 * share) as usize).min(self.ms.len() - 1)];
-        let per_second = self.ms.len() as f64 / self.seconds;
+        let per_second = self.per_second();
         json!({"requests": self.ms.len(), "requests_per_second": per_second, "ms": {"p50": at(0.5), "p99": at(0.99)}})
     }
 }
@@ -109,22 +118,40 @@ async fn compare(args: &Args, engine: &dyn Engine, address: SocketAddr, key: &st
     let files = PolicyFiles { id, base_dir, adapter_dir: None, merged_dir: None };
     let policy = engine.load(&files).await.expect("loads");
     let request = http_request(args, key);
-    let (mut direct, mut http) = (Side::default(), Side::default());
+    let (mut direct, mut http, mut ratios) = (Side::default(), Side::default(), Vec::new());
     for turn in 0..=args.turns {
-        let (mut warm_direct, mut warm_http) = (Side::default(), Side::default());
-        let counted = turn > 0;
-        let side = if counted { &mut direct } else { &mut warm_direct };
-        load(args, side, |_| asks_directly(args, policy.as_ref())).await;
-        let side = if counted { &mut http } else { &mut warm_http };
-        load(args, side, |_| asks_over_http(address, &request)).await;
+        let (mut by_engine, mut by_hone) = (Side::default(), Side::default());
+        // Who begins changes from turn to turn, so that a machine that gets slower is nobody's fault.
+        for hone in [turn % 2 == 0, turn % 2 == 1] {
+            if hone {
+                load(args, &mut by_hone, |_| asks_over_http(address, &request)).await;
+            } else {
+                load(args, &mut by_engine, |_| asks_directly(args, policy.as_ref())).await;
+            }
+        }
+        // The first is for warming up.
+        if turn > 0 {
+            ratios.push(by_hone.per_second() / by_engine.per_second());
+            direct.add(by_engine);
+            http.add(by_hone);
+        }
     }
     let engine_name = engine.name();
     let (direct, http) = (direct.figures(), http.figures());
     let ratio = |what: &str| http[what].as_f64().zip(direct[what].as_f64()).map(|(http, direct)| http / direct);
     let added = |p: &str| http["ms"][p].as_f64().zip(direct["ms"][p].as_f64()).map(|(http, direct)| http - direct);
     json!({"benchmark": "overhead", "engine": engine_name, "clients": args.clients, "max_tokens": args.max_tokens,
-        "throughput_ratio": ratio("requests_per_second"), "added_ms": {"p50": added("p50"), "p99": added("p99")},
+        "throughput_ratio": ratio("requests_per_second"), "throughput_ratio_of_turns": of_turns(ratios), "added_ms": {"p50": added("p50"), "p99": added("p99")},
         "direct": direct, "http": http})
+}
+
+/// The median of the turns' ratios, and the 95 % interval of it that follows from their order alone (binomial, normal approximation).
+fn of_turns(mut ratios: Vec<f64>) -> Value {
+    ratios.sort_by(f64::total_cmp);
+    let n = ratios.len() as f64;
+    let away = 0.98 * n.sqrt();
+    let at = |place: f64| ratios.get((place.max(0.0) as usize).min(ratios.len() - 1));
+    json!({"median": at(n / 2.0), "low": at((n / 2.0 - away).floor() - 1.0), "high": at((n / 2.0 + away).ceil())})
 }
 
 /// All clients for one turn; each makes its own way of asking.
@@ -139,11 +166,14 @@ async fn load<A: Asks, F: Future<Output = A>>(args: &Args, side: &mut Side, ways
             way.ask().await;
             ms.push(asked.elapsed().as_secs_f64() * 1e3);
         }
-        ms
+        (ms, begun.elapsed().as_secs_f64())
     };
     let all = futures_util::future::join_all((0..args.clients).map(client)).await;
-    side.ms.extend(all.into_iter().flatten());
-    side.seconds += begun.elapsed().as_secs_f64();
+    // Each counts for as long as it asked: who is done earlier doesn't wait for the last one's answer.
+    for (ms, seconds) in all {
+        side.ms.extend(ms);
+        side.seconds += seconds / args.clients as f64;
+    }
 }
 
 /// A way to ask for one answer.

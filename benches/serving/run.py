@@ -75,10 +75,7 @@ def main():
         finally:
             for server in servers:
                 server.stop()
-    text = json.dumps({**about, "sides": sides, "by_clients": found})
-    print(text)
-    if a.out:
-        pathlib.Path(a.out).write_text(text + "\n")
+    machine.tell({**about, "sides": sides, "by_clients": found}, a.out)
 
 
 def compare(a, servers, count):

@@ -140,10 +140,7 @@ def main():
             found = run(a, hone)
         finally:
             hone.server.stop()
-    text = json.dumps({**about, **found})
-    print(text)
-    if a.out:
-        pathlib.Path(a.out).write_text(text + "\n")
+    machine.tell({**about, **found}, a.out)
 
 
 if __name__ == "__main__":

@@ -42,10 +42,7 @@ def main():
     about = {"benchmark": a.name, **machine.describe(peer), "threads": a.threads, "quick": a.quick, "hone_settings": a.settings,
              "model": a.model or ("random 2x192" if a.quick else "random weights of SmolLM2-135M's shape")}
     found = importlib.import_module(f"claims.{a.name}").run(bench)
-    text = json.dumps({**about, **found})
-    print(text)
-    if a.out:
-        pathlib.Path(a.out).write_text(text + "\n")
+    machine.tell({**about, **found}, a.out)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,9 @@ use hone_domain::ids::{ComparisonId, CompletionId, DemonstrationId, UserId};
 use hone_domain::ranking::CANDIDATES;
 use hone_domain::{Conversation, Ranking, RankingError, Sampling};
 use jiff::{SignedDuration, Timestamp};
-use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
 use serde_json::json;
 
 /// A person's verdict on a comparison.
@@ -164,6 +164,20 @@ fn shuffled_seeds(seed: u64, k: usize) -> Vec<u64> {
     seeds
 }
 
+/// Which answers of a comparison are the challenger's: half of them, in an order that says nothing; `None` where the comparison isn't of its
+/// share. All of it follows from the first seed alone, which is as random as the comparison's own: the sum or XOR of neighbouring seeds is
+/// nearly always the same few numbers, and so would be the order.
+pub(super) fn challengers(seeds: &[u64], share: f64) -> Option<Vec<bool>> {
+    let (count, mut rng) = (seeds.len(), StdRng::seed_from_u64(seeds.first().copied().unwrap_or_default()));
+    if rng.random::<f64>() >= share {
+        return None;
+    }
+    let of_challenger = count / 2 + usize::from(count % 2 == 1 && rng.random());
+    let mut places: Vec<bool> = (0..count).map(|i| i < of_challenger).collect();
+    places.shuffle(&mut rng);
+    Some(places)
+}
+
 /// Checks a verdict on candidates of these names.
 ///
 /// # Errors
@@ -199,5 +213,22 @@ mod tests {
         assert_eq!(sorted, (7..16).collect::<Vec<u64>>());
         let orders = (0..50u64).map(|s| shuffled_seeds(s, 4).iter().map(|x| x - s).collect::<Vec<_>>());
         assert!(orders.collect::<std::collections::HashSet<_>>().len() > 10, "the order varies");
+    }
+
+    #[test]
+    fn the_place_of_a_challenger_says_nothing() {
+        // Whatever the seeds, neighbouring ones too: of two answers the challenger's is the first one half of the time ...
+        let first = |seed: u64| challengers(&shuffled_seeds(seed, 2), 1.0).expect("of its share")[0];
+        for step in [1, 2, 4, 1 << 40] {
+            let count = (0..1000).filter(|i| first(i * step)).count();
+            // Standard error 16: five of them.
+            assert!((420..=580).contains(&count), "{count} of 1000 in steps of {step}");
+        }
+        // ... and of four, two are, in any of the six orders.
+        let places = |seed| challengers(&shuffled_seeds(seed, 4), 1.0).expect("of its share");
+        let all: std::collections::HashSet<Vec<bool>> = (0..200).map(places).collect();
+        assert!(all.len() == 6 && all.iter().all(|p| p.iter().filter(|c| **c).count() == 2), "{all:?}");
+        let taken = (0..1000).filter(|seed| challengers(&shuffled_seeds(*seed, 3), 0.2).is_some()).count();
+        assert!((137..=263).contains(&taken), "{taken} of 1000");
     }
 }

@@ -3,19 +3,22 @@
 //!
 //! A snapshot holds words and who judged them, no ids: a piece is found in it by its content. May use: store, the snapshots' files.
 
+mod search;
+
+pub use search::{Part, Used};
+pub(super) use search::{Wanted, descendants, holding};
+
 use super::{Chat, ChatError};
 use crate::store::lineage::{self, Given, Kind, Subject};
 use crate::store::policies::{Policy, PolicyState};
 use crate::store::runs::{Run, RunKind, RunState};
-use crate::store::snapshots::Snapshot;
 use crate::store::{Store, StoreError, personal, policies, runs, snapshots};
 use hone_domain::ids::{PolicyId, UserId};
-use hone_domain::{DataSet, Demonstration, Message, RankedPrompt};
+use hone_domain::{DataSet, Message};
 use rusqlite::Connection;
+use search::reached_from;
 use serde::Serialize;
-use std::collections::{BTreeSet, HashSet};
-use std::io::BufReader;
-use std::path::Path;
+use std::collections::{HashMap, HashSet};
 
 /// Rankings of a policy that are named; all of them are counted.
 const NAMED_MAX: usize = 50;
@@ -31,9 +34,9 @@ pub struct Lineage {
     pub policy: Option<Origin>,
     /// The frozen data sets that hold it, newest first. Only for operators.
     pub snapshots: Vec<Used>,
-    /// The runs that learned from it or were judged on it, newest first. Only for operators.
+    /// The runs that learned from it or were tested on it, newest first. Only for operators.
     pub runs: Vec<RunRef>,
-    /// The policies that come from these, newest first. Only for operators.
+    /// The policies that learned from it, were tested on it, or had a judge that learned from it, newest first. Only for operators.
     pub policies: Vec<PolicyRef>,
 }
 
@@ -73,7 +76,9 @@ pub struct Training {
     pub demonstrations: Option<usize>,
     /// Prompts in it to practise on.
     pub prompts: Option<usize>,
-    /// The newest of its rankings that are still in the database.
+    /// Of those rankings, still in the database.
+    pub rankings_known: usize,
+    /// The newest of these, at most fifty.
     pub newest_rankings: Vec<LearnedRanking>,
 }
 
@@ -90,25 +95,6 @@ pub struct LearnedRanking {
     pub at: String,
 }
 
-/// A snapshot that holds it, and as what.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-pub struct Used {
-    /// The snapshot.
-    pub sha256: String,
-    /// When it was frozen.
-    pub created_at: String,
-    /// As so many rankings to train on.
-    pub rankings: usize,
-    /// As so many demonstrations to train on.
-    pub demonstrations: usize,
-    /// As so many prompts to practise on.
-    pub prompts: usize,
-    /// As so many rankings that the judge learns from.
-    pub judge_rankings: usize,
-    /// In the part that isn't trained on, only judged by.
-    pub held_out: usize,
-}
-
 /// A run that used it.
 #[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct RunRef {
@@ -118,19 +104,23 @@ pub struct RunRef {
     pub kind: RunKind,
     /// How far it is.
     pub state: RunState,
+    /// What it did with it.
+    pub part: Part,
     /// Its own snapshot holds it; else it started from something that learned from it.
     pub direct: bool,
     /// When it was made.
     pub created_at: String,
 }
 
-/// A policy that learned from it.
+/// A policy that has to do with it.
 #[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
 pub struct PolicyRef {
     /// Its id.
     pub id: String,
     /// What it is now.
     pub state: PolicyState,
+    /// In which way.
+    pub part: Part,
     /// Its own snapshot holds it; else it descends from a policy that learned from it.
     pub direct: bool,
     /// When it was made.
@@ -192,25 +182,52 @@ fn of_anything(store: &Store, id: &str) -> Result<Lineage, StoreError> {
         Some(wanted) => holding(store.data_dir(), all_snapshots, &wanted)?,
         None => Vec::new(),
     };
-    let names: BTreeSet<String> = snapshots.iter().map(|used| used.sha256.clone()).collect();
-    let (reached_runs, reached_policies) = descendants(&names, &all_runs, &all_policies);
-    let runs = all_runs.into_iter().filter(|run| reached_runs.contains(run.id.as_str())).map(|run| RunRef {
-        direct: names.contains(&run.snapshot_sha256),
-        id: run.id.to_string(),
-        kind: run.kind,
-        state: run.state,
-        created_at: run.created_at,
-    });
-    let reached = all_policies.into_iter().filter(|policy| reached_policies.contains(policy.id.as_str()));
-    let policies = reached.map(|policy| PolicyRef {
-        direct: policy.snapshot_sha256.as_ref().is_some_and(|sha256| names.contains(sha256)),
-        id: policy.id.to_string(),
-        state: policy.state,
-        created_at: policy.created_at,
-    });
-    let mut policies: Vec<PolicyRef> = policies.collect();
-    policies.sort_by(|a, b| b.created_at.cmp(&a.created_at));
-    Ok(Lineage { id: id.to_owned(), kind, policy, snapshots, runs: runs.collect(), policies })
+    let (runs, policies) = concerned(&snapshots, all_runs, all_policies);
+    Ok(Lineage { id: id.to_owned(), kind, policy, snapshots, runs, policies })
+}
+
+/// The runs and policies that have to do with what these snapshots hold. Learning goes on from each to what starts from it; being tested
+/// doesn't.
+fn concerned(snapshots: &[Used], runs: Vec<Run>, policies: Vec<Policy>) -> (Vec<RunRef>, Vec<PolicyRef>) {
+    let by_name: HashMap<&str, &Used> = snapshots.iter().map(|used| (used.sha256.as_str(), used)).collect();
+    let of_run = |run: &Run| by_name.get(run.snapshot_sha256.as_str())?.part_in(run.kind);
+    let of_policy = |policy: &Policy| by_name.get(policy.snapshot_sha256.as_deref()?).copied();
+    let learns = |run: &Run| of_run(run) == Some(Part::Trained);
+    // One that no run made is known by its snapshot alone.
+    let learned = |policy: &Policy| policy.run_id.is_none() && of_policy(policy).is_some_and(Used::is_trained_on);
+    let (trained_runs, trained_policies) = reached_from(learns, learned, &runs, &policies);
+    let judged: HashSet<&str> =
+        runs.iter().filter(|run| of_run(run) == Some(Part::Judge)).map(|run| run.snapshot_sha256.as_str()).collect();
+    let part_of_policy = |policy: &Policy| {
+        let is_trained = trained_policies.contains(policy.id.as_str());
+        let is_judged = policy.snapshot_sha256.as_deref().is_some_and(|sha256| judged.contains(sha256));
+        match of_policy(policy) {
+            _ if is_trained => Some(Part::Trained),
+            Some(_) if is_judged => Some(Part::Judge),
+            Some(used) if used.is_held_out() => Some(Part::HeldOut),
+            _ => None,
+        }
+    };
+    let run_ref = |run: &Run| {
+        let is_trained = trained_runs.contains(run.id.as_str());
+        let part = if is_trained { Part::Trained } else { of_run(run)? };
+        let (direct, created_at) = (of_run(run) == Some(part), run.created_at.clone());
+        Some(RunRef { id: run.id.to_string(), kind: run.kind, state: run.state, part, direct, created_at })
+    };
+    let policy_ref = |policy: &Policy| {
+        let part = part_of_policy(policy)?;
+        let direct = of_policy(policy).is_some_and(|used| part != Part::Trained || used.is_trained_on());
+        Some(PolicyRef {
+            id: policy.id.to_string(),
+            state: policy.state,
+            part,
+            direct,
+            created_at: policy.created_at.clone(),
+        })
+    };
+    let mut found: Vec<PolicyRef> = policies.iter().filter_map(policy_ref).collect();
+    found.sort_by(|a, b| b.created_at.cmp(&a.created_at));
+    (runs.iter().filter_map(run_ref).collect(), found)
 }
 
 fn origin(policy: Policy, training: Option<Training>) -> Origin {
@@ -222,8 +239,9 @@ fn training(store: &Store, policy: &Policy, all_runs: &[Run]) -> Result<Option<T
     let Some(sha256) = policy.snapshot_sha256.clone() else { return Ok(None) };
     let named = sha256.clone();
     let (snapshot, given) = store.read_blocking(move |c| Ok((snapshots::get(c, &named)?, lineage::rankings(c)?)))?;
-    let set = read(store.data_dir(), &snapshot)?;
+    let set = search::read(store.data_dir(), &snapshot)?;
     let job = all_runs.iter().find(|run| Some(&run.id) == policy.run_id.as_ref()).and_then(|run| run.job_id.as_ref());
+    let (rankings_known, newest_rankings) = set.as_ref().map(|set| known_rankings(set, given)).unwrap_or_default();
     Ok(Some(Training {
         parent: policy.parent_id.as_ref().map(PolicyId::to_string),
         artifact: policy.adapter_dir.clone(),
@@ -233,146 +251,54 @@ fn training(store: &Store, policy: &Policy, all_runs: &[Run]) -> Result<Option<T
         rankings: set.as_ref().map(|set| set.rankings.len()),
         demonstrations: set.as_ref().map(|set| set.demonstrations.len()),
         prompts: set.as_ref().map(|set| set.prompts.len()),
-        newest_rankings: set.map(|set| named_rankings(&set, given)).unwrap_or_default(),
+        rankings_known,
+        newest_rankings,
     }))
 }
 
-/// Those of the given rankings that the set trains on.
-fn named_rankings(set: &DataSet, given: Vec<Given>) -> Vec<LearnedRanking> {
+/// How many of the given rankings the set trains on, and the first of them.
+fn known_rankings(set: &DataSet, given: Vec<Given>) -> (usize, Vec<LearnedRanking>) {
     let learned: HashSet<(&[Message], &[String], &str)> =
         set.rankings.iter().map(|r| (r.messages.as_slice(), r.candidates.as_slice(), r.labeler.as_str())).collect();
-    let held = given.into_iter().filter(|g| learned.contains(&(&g.messages, &g.candidates, g.labeler.as_str())));
+    let is_learned = |g: &Given| learned.contains(&(&g.messages, &g.candidates, g.labeler.as_str()));
+    let known: Vec<Given> = given.into_iter().filter(is_learned).collect();
     let named = |g: Given| LearnedRanking {
         comparison: g.comparison,
         prompt: g.messages.last().map(|m| m.content.clone()).unwrap_or_default(),
         by: g.by,
         at: g.created_at,
     };
-    held.take(NAMED_MAX).map(named).collect()
+    (known.len(), known.into_iter().take(NAMED_MAX).map(named).collect())
 }
 
-/// What is looked for in snapshots.
-pub(super) enum Wanted {
-    /// Whatever a person judged or wrote, and all of their prompts.
-    Person {
-        /// Who.
-        id: String,
-        /// Every prompt that came from them.
-        prompts: HashSet<Vec<Message>>,
-    },
-    /// A comparison: its ranking by this person, if there is one, and its prompt.
-    Comparison { messages: Vec<Message>, candidates: Vec<String>, labeler: Option<String> },
-    /// A demonstration, and its prompt.
-    Demonstration { messages: Vec<Message>, ideal: String },
-    /// A prompt alone.
-    Prompt(Vec<Message>),
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hone_domain::{RankedPrompt, Ranking};
 
-impl Wanted {
-    fn of(id: &str, subject: Subject, prompts: HashSet<Vec<Message>>) -> Option<Self> {
-        let Subject { kind, messages, candidates, labeler, ideal, .. } = subject;
-        match (kind, ideal) {
-            (Kind::Policy, _) => None,
-            (Kind::Person, _) => Some(Self::Person { id: id.to_owned(), prompts }),
-            (Kind::Demonstration, Some(ideal)) => Some(Self::Demonstration { messages, ideal }),
-            (Kind::Comparison, _) => Some(Self::Comparison { messages, candidates, labeler }),
-            (Kind::Answer, _) if !candidates.is_empty() => Some(Self::Comparison { messages, candidates, labeler }),
-            (Kind::Answer | Kind::Demonstration, _) => Some(Self::Prompt(messages)),
-        }
-    }
-
-    fn is_ranking(&self, ranked: &RankedPrompt) -> bool {
-        match self {
-            Self::Person { id, prompts } => ranked.labeler == *id || prompts.contains(&ranked.messages),
-            Self::Comparison { messages, candidates, labeler } => {
-                Some(&ranked.labeler) == labeler.as_ref()
-                    && ranked.messages == *messages
-                    && ranked.candidates == *candidates
-            }
-            Self::Demonstration { .. } | Self::Prompt(_) => false,
-        }
-    }
-
-    fn is_demonstration(&self, shown: &Demonstration) -> bool {
-        match self {
-            Self::Person { id, prompts } => shown.labeler == *id || prompts.contains(&shown.messages),
-            Self::Demonstration { messages, ideal } => shown.messages == *messages && shown.ideal == *ideal,
-            Self::Comparison { .. } | Self::Prompt(_) => false,
-        }
-    }
-
-    fn is_prompt(&self, prompt: &[Message]) -> bool {
-        match self {
-            Self::Person { prompts, .. } => prompts.contains(prompt),
-            Self::Comparison { messages, .. } | Self::Demonstration { messages, .. } | Self::Prompt(messages) => {
-                messages == prompt
-            }
-        }
-    }
-}
-
-/// The snapshots that hold any of it, in their order. One whose file is gone holds nothing.
-pub(super) fn holding(data: &Path, all: Vec<Snapshot>, wanted: &Wanted) -> Result<Vec<Used>, StoreError> {
-    let mut found = Vec::new();
-    for snapshot in all {
-        let Some(set) = read(data, &snapshot)? else { continue };
-        let rankings = |all: &[RankedPrompt]| all.iter().filter(|r| wanted.is_ranking(r)).count();
-        let demonstrations = |all: &[Demonstration]| all.iter().filter(|d| wanted.is_demonstration(d)).count();
-        let held_out_prompts = set.held_out_prompts.iter().filter(|p| wanted.is_prompt(&p.messages)).count();
-        let used = Used {
-            sha256: snapshot.sha256,
-            created_at: snapshot.created_at,
-            rankings: rankings(&set.rankings),
-            demonstrations: demonstrations(&set.demonstrations),
-            prompts: set.prompts.iter().filter(|p| wanted.is_prompt(&p.messages)).count(),
-            judge_rankings: rankings(&set.judge_rankings),
-            held_out: rankings(&set.held_out_rankings)
-                + demonstrations(&set.held_out_demonstrations)
-                + held_out_prompts,
+    #[test]
+    fn all_rankings_are_counted_and_the_newest_are_named() {
+        let prompt = |n: usize| vec![Message::user(format!("question {n}"))];
+        let candidates = vec!["a".to_owned(), "b".to_owned()];
+        let ranked = |n: usize| RankedPrompt {
+            messages: prompt(n),
+            candidates: candidates.clone(),
+            ranking: Ranking::from_ranks(&[0, 1]).expect("ranks"),
+            quality: Vec::new(),
+            flags: Vec::new(),
+            labeler: "user_ann".into(),
         };
-        if used.rankings + used.demonstrations + used.prompts + used.judge_rankings + used.held_out > 0 {
-            found.push(used);
-        }
-    }
-    Ok(found)
-}
-
-fn read(data: &Path, snapshot: &Snapshot) -> Result<Option<DataSet>, StoreError> {
-    match std::fs::File::open(data.join(&snapshot.path)) {
-        Ok(file) => Ok(Some(serde_json::from_reader(BufReader::new(file))?)),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(StoreError::Json(serde_json::Error::io(e))),
-    }
-}
-
-/// Runs and policies that come from these snapshots, at once or through another run or policy.
-pub(super) fn descendants(
-    snapshots: &BTreeSet<String>,
-    runs: &[Run],
-    policies: &[Policy],
-) -> (BTreeSet<String>, BTreeSet<String>) {
-    let (mut reached_runs, mut reached_policies) = (BTreeSet::<String>::new(), BTreeSet::<String>::new());
-    loop {
-        let before = (reached_runs.len(), reached_policies.len());
-        for run in runs {
-            // Inputs name folders, which carry the id of the run or policy they belong to.
-            let inputs = run.inputs.to_string();
-            let from = |ids: &BTreeSet<String>| ids.iter().any(|id| inputs.contains(id));
-            if snapshots.contains(&run.snapshot_sha256) || from(&reached_runs) || from(&reached_policies) {
-                reached_runs.insert(run.id.to_string());
-            }
-        }
-        for policy in policies {
-            let reached = |ids: &BTreeSet<String>, id: Option<&str>| id.is_some_and(|id| ids.contains(id));
-            if reached(snapshots, policy.snapshot_sha256.as_deref())
-                || reached(&reached_runs, policy.run_id.as_ref().map(|id| id.as_str()))
-                || reached(&reached_policies, policy.parent_id.as_ref().map(|id| id.as_str()))
-            {
-                reached_policies.insert(policy.id.to_string());
-            }
-        }
-        if before == (reached_runs.len(), reached_policies.len()) {
-            return (reached_runs, reached_policies);
-        }
+        let given = |n: usize| Given {
+            comparison: format!("cmp_{n}"),
+            messages: prompt(n),
+            candidates: candidates.clone(),
+            labeler: "user_ann".into(),
+            by: "ann".into(),
+            created_at: format!("2026-01-01T00:{n:02}:00.000000Z"),
+        };
+        // The newest first; the last two were given after the set was frozen, and one of the set's is gone from the database.
+        let set = DataSet { rankings: (0..58).map(ranked).collect(), ..DataSet::default() };
+        let (known, named) = known_rankings(&set, (1..60).rev().map(given).collect());
+        assert_eq!((known, named.len(), named[0].comparison.as_str()), (57, NAMED_MAX, "cmp_57"));
     }
 }

@@ -70,7 +70,7 @@ mod tests {
     use crate::store::runs::{NewRun, RunKind};
     use crate::store::users::{self, Role};
     use hone_domain::ids::{PolicyId, RunId};
-    use hone_domain::{DataSet, Demonstration, Message, PromptItem};
+    use hone_domain::{DataSet, Demonstration, Message, PromptItem, RankedPrompt, Ranking};
 
     fn record(store: &Store, sha256: &str, set: &DataSet) {
         std::fs::write(store.data_dir().join(sha256), serde_json::to_vec(set).expect("JSON")).expect("writes");
@@ -90,6 +90,27 @@ mod tests {
             seed: 1,
         };
         store.write_blocking(move |tx| runs::create(tx, &new)).expect("creates")
+    }
+
+    #[test]
+    fn what_was_only_tested_on_a_person_or_judged_by_them_is_named_too() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let store = Store::open(dir.path()).expect("opens");
+        let ann = store.write_blocking(|tx| users::create(tx, "ann", Role::User)).expect("adds").id;
+        let ranked = RankedPrompt {
+            messages: vec![Message::user("q")],
+            candidates: vec!["a".into(), "b".into()],
+            ranking: Ranking::from_ranks(&[0, 1]).expect("ranks"),
+            quality: Vec::new(),
+            flags: Vec::new(),
+            labeler: ann.to_string(),
+        };
+        record(&store, "tested", &DataSet { held_out_rankings: vec![ranked.clone()], ..DataSet::default() });
+        record(&store, "judged", &DataSet { judge_rankings: vec![ranked], ..DataSet::default() });
+        let runs = [run(&store, "tested", json!({})), run(&store, "judged", json!({}))];
+        let erasure = erase(&store, &ann).expect("erases");
+        assert_eq!(erasure.snapshots, BTreeSet::from(["tested".to_owned(), "judged".to_owned()]));
+        assert_eq!(erasure.runs, runs.map(|id| id.to_string()).into());
     }
 
     #[test]

@@ -1,15 +1,12 @@
 //! One turn: a prompt, and n answers, each of ONE policy, which is taken once when the turn gets its place and kept to the last token.
 
-use super::ChatError;
+use super::{ChatError, comparison};
 use crate::serving::{Permit, Serving, SharedPolicy, relay};
 use crate::store::completions::NewCompletion;
 use crate::telemetry::TRACE;
 use futures_util::stream::{SelectAll, Stream, StreamExt, once, select_all};
 use hone_domain::ids::{ComparisonId, CompletionId, PolicyId, UserId};
 use hone_domain::{Conversation, EngineError, FinishReason, GenerateRequest, Sampling, StreamEvent, TokenEvent};
-use rand::rngs::StdRng;
-use rand::seq::SliceRandom;
-use rand::{RngExt, SeedableRng};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
@@ -57,16 +54,13 @@ impl By {
                 Ok(vec![policy.ok_or_else(|| ChatError::UnknownModel(name.clone()))?; count])
             }
             Self::Both => {
-                let challenger = serving.challenger().filter(|c| c.traffic.in_comparisons);
-                let (champion, mut rng) =
-                    (serving.live(), StdRng::seed_from_u64(ask.seeds.iter().fold(0, |a, b| a ^ b.rotate_left(17))));
-                let challenger = challenger.filter(|c| rng.random::<f64>() < c.traffic.comparison_share);
-                let Some(challenger) = challenger else { return Ok(vec![champion; count]) };
-                let of_challenger = count / 2 + usize::from(count % 2 == 1 && rng.random());
-                let mut policies = vec![SharedPolicy::clone(&challenger.policy); of_challenger];
-                policies.resize(count, champion);
-                policies.shuffle(&mut rng);
-                Ok(policies)
+                let (champion, challenger) =
+                    (serving.live(), serving.challenger().filter(|c| c.traffic.in_comparisons));
+                let drawn = challenger
+                    .and_then(|c| Some((comparison::challengers(&ask.seeds, c.traffic.comparison_share)?, c)));
+                let Some((places, challenger)) = drawn else { return Ok(vec![champion; count]) };
+                let of = |challengers: bool| if challengers { &challenger.policy } else { &champion };
+                Ok(places.into_iter().map(|challengers| SharedPolicy::clone(of(challengers))).collect())
             }
         }
     }

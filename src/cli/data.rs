@@ -87,12 +87,13 @@ fn export(format: Format, what: What, out: Option<&Path>, context: &Context) -> 
 }
 
 fn stats(context: &Context) -> Result<(), CliError> {
-    let counts = snapshot::preview(&context.store()?)?;
+    let old_per_new = context.settings(&Vec::new())?.config.retrain.old_rankings_per_new;
+    let counts = snapshot::preview(&context.store()?, old_per_new)?;
     if context.json {
         println!("{}", serde_json::to_string(&counts)?);
         return Ok(());
     }
-    let Counts { split_by, users, over_the_cap, on_both_sides, of_neither, all_tied, .. } = &counts;
+    let Counts { split_by, users, over_the_cap, on_both_sides, of_neither, all_tied, too_old, .. } = &counts;
     println!("                   to learn from   held out");
     println!("rankings         {:>15} {:>10}", counts.rankings, counts.held_out_rankings);
     println!("demonstrations   {:>15} {:>10}", counts.demonstrations, counts.held_out_demonstrations);
@@ -105,7 +106,7 @@ fn stats(context: &Context) -> Result<(), CliError> {
     println!("from {users} people; split by {split}");
     println!(
         "left out: {over_the_cap} over a person's cap, {on_both_sides} held-out ones whose prompt is trained on, {of_neither} of the \
-         judge's labelers about the reward model's people, {all_tied} all tied"
+         judge's labelers about the reward model's people, {all_tied} all tied, {too_old} too old"
     );
     Ok(())
 }

@@ -31,16 +31,21 @@ pub fn run(command: Command, context: &Context) -> Result<(), CliError> {
     let said = match command {
         Command::Freeze { reason } => {
             let write = move |tx: &rusqlite::Connection| {
-                frozen::set(tx, &reason, ACTOR)?;
-                audit::note(tx, ACTOR, "loop.freeze", "loop", &json!({"reason": reason}))
+                if frozen::set(tx, &reason, ACTOR)? {
+                    audit::note(tx, ACTOR, "loop.freeze", "loop", &json!({"reason": reason}))?;
+                }
+                Ok(())
             };
             store.write_blocking(write)?;
             "frozen: what is served stays, and nothing happens by itself until `hone loop thaw`".to_owned()
         }
         Command::Thaw => {
             let was = store.write_blocking(|tx| {
-                audit::note(tx, ACTOR, "loop.thaw", "loop", &json!({}))?;
-                frozen::end(tx)
+                let was = frozen::end(tx)?;
+                if was {
+                    audit::note(tx, ACTOR, "loop.thaw", "loop", &json!({}))?;
+                }
+                Ok(was)
             })?;
             if was { "the loop goes on" } else { "it wasn't frozen" }.to_owned()
         }

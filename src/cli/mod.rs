@@ -2,8 +2,10 @@
 
 pub mod backup;
 mod baselines;
+pub mod classifier;
 pub mod config;
 pub mod data;
+pub mod evaluate;
 pub mod freeze;
 pub mod model;
 pub mod policy;
@@ -14,7 +16,7 @@ pub mod user;
 
 use crate::config::{Config, ConfigError, Flags, Loaded};
 use crate::store::{Store, StoreError};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use hone_domain::Engine;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -28,7 +30,8 @@ pub type EngineFactory = fn(&Config, &Path) -> Result<Arc<dyn Engine>, String>;
 #[command(name = "hone", version, propagate_version = true)]
 pub struct Cli {
     /// Where hone keeps everything
-    #[arg(long, global = true, env = "HONE_DATA", default_value = "hone-data", value_name = "DIR")]
+    // Not `global`: `everywhere` gives it to the commands below, of which one has a `--data` of its own.
+    #[arg(long, env = "HONE_DATA", default_value = "hone-data", value_name = "DIR")]
     data: PathBuf,
     /// Settings file [default: hone.toml, if there is one]
     #[arg(long, global = true, env = "HONE_CONFIG", value_name = "FILE")]
@@ -55,9 +58,14 @@ enum Command {
     /// Train by hand, and list and resume runs
     #[command(subcommand)]
     Train(train::Command),
+    /// Ask a policy the items of a benchmark
+    Evaluate(evaluate::Args),
     /// Import, export and count feedback
     #[command(subcommand)]
     Data(data::Command),
+    /// The classifier of the toxicity suite: show it, test it, train one of your own
+    #[command(subcommand)]
+    Classifier(classifier::Command),
     /// List, promote and roll back policies
     #[command(subcommand)]
     Policy(policy::Command),
@@ -135,18 +143,46 @@ impl CliError {
     }
 }
 
+/// The id of `--data` below the first command.
+const FOLDER_BELOW: &str = "data_folder";
+
+/// Lets `--data DIR` stand after every command, however deep, that has no `--data` of its own (`hone evaluate` has: the suite's file).
+fn everywhere(command: clap::Command) -> clap::Command {
+    let names: Vec<String> = command.get_subcommands().map(|c| c.get_name().to_owned()).collect();
+    let folder = || {
+        let about = "Where hone keeps everything [default: hone-data, or HONE_DATA]";
+        let parser = clap::value_parser!(PathBuf);
+        clap::Arg::new(FOLDER_BELOW).long("data").value_name("DIR").value_parser(parser).help(about)
+    };
+    let has_own = |command: &clap::Command| command.get_arguments().any(|arg| arg.get_long() == Some("data"));
+    let with = |below: clap::Command| everywhere(if has_own(&below) { below } else { below.arg(folder()) });
+    names.into_iter().fold(command, |command, name| command.mut_subcommand(name, with))
+}
+
+/// The data folder that was named after a command; the deepest counts.
+fn folder_below(matches: &clap::ArgMatches) -> Option<PathBuf> {
+    let (_, below) = matches.subcommand()?;
+    folder_below(below).or_else(|| below.try_get_one::<PathBuf>(FOLDER_BELOW).ok()?.cloned())
+}
+
 /// Parses the arguments and runs the command.
 #[must_use]
 pub fn main(engine: EngineFactory) -> ExitCode {
-    let Cli { data, config, json, command } = Cli::parse();
-    let context = Context { data, config_file: config, json };
+    let matches = everywhere(Cli::command()).get_matches();
+    let Cli { data, config, json, command } = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => cli,
+        Err(e) => e.exit(),
+    };
+    let context = Context { data: folder_below(&matches).unwrap_or(data), config_file: config, json };
     let result = match command {
         Command::Serve(args) => serve::run(args, &context, engine),
         Command::User(command) => user::run(command, &context),
         Command::Model(command) => model::run(command, &context),
         Command::Backup(args) => backup::run(args, &context),
         Command::Train(command) => train::run(command, &context),
+        Command::Evaluate(args) => evaluate::run(args, &context),
         Command::Data(command) => data::run(command, &context),
+        Command::Classifier(command) => classifier::run(command, &context),
         Command::Policy(command) => policy::run(command, &context),
         Command::Loop(command) => freeze::run(command, &context),
         Command::Config => config::run(&context),
@@ -159,5 +195,32 @@ pub fn main(engine: EngineFactory) -> ExitCode {
             eprintln!("{text}");
             e.exit_code()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(args: &[&str]) -> (PathBuf, Command) {
+        let matches = everywhere(Cli::command()).try_get_matches_from(args).expect("parses");
+        let Cli { data, command, .. } = Cli::from_arg_matches(&matches).expect("fits");
+        (folder_below(&matches).unwrap_or(data), command)
+    }
+
+    #[test]
+    fn the_data_folder_may_stand_anywhere_but_after_evaluate() {
+        everywhere(Cli::command()).debug_assert();
+        let folder = |args: &[&str]| parsed(args).0;
+        assert_eq!(folder(&["hone", "--data", "d", "config"]), Path::new("d"));
+        assert_eq!(folder(&["hone", "train", "--data", "d", "list"]), Path::new("d"));
+        assert_eq!(folder(&["hone", "--data", "d", "train", "list", "--data", "e"]), Path::new("e"));
+        let (data, command) = parsed(&["hone", "--data", "d", "evaluate", "--suite", "truthfulqa", "--data", "f"]);
+        assert_eq!(data, Path::new("d"));
+        assert!(format!("{command:?}").contains("file: \"f\""), "{command:?}");
+        let (data, command) =
+            parsed(&["hone", "evaluate", "--data", "f", "--suite", "toxicity", "--limit", "3", "--json"]);
+        assert_ne!(data, Path::new("f"));
+        assert!(format!("{command:?}").contains("limit: Some(3)"), "{command:?}");
     }
 }

@@ -99,12 +99,16 @@ pub struct Settings {
 pub fn run(command: Command, context: &Context) -> Result<(), CliError> {
     let store = context.store()?;
     match command {
-        Command::Sft { reward, settings } => train(&create(&store, RunKind::Sft, settings, reward)?, &store, context),
-        Command::Reward(settings) => train(&create(&store, RunKind::Reward, settings, None)?, &store, context),
-        Command::Judge(settings) => train(&create(&store, RunKind::Judge, settings, None)?, &store, context),
+        Command::Sft { reward, settings } => {
+            train(&create((&store, context), RunKind::Sft, settings, reward)?, &store, context)
+        }
+        Command::Reward(settings) => {
+            train(&create((&store, context), RunKind::Reward, settings, None)?, &store, context)
+        }
+        Command::Judge(settings) => train(&create((&store, context), RunKind::Judge, settings, None)?, &store, context),
         Command::Ppo { reward, baselines, mut settings } => {
             settings.set.extend(baselines.then(|| "baselines=true".to_owned()));
-            train(&create(&store, RunKind::Ppo, settings, reward)?, &store, context)
+            train(&create((&store, context), RunKind::Ppo, settings, reward)?, &store, context)
         }
         Command::List { limit } => list(&store, limit, context.json),
         Command::Resume { run, supervised: false } => train(&RunId::from_raw(run), &store, context),
@@ -112,11 +116,11 @@ pub fn run(command: Command, context: &Context) -> Result<(), CliError> {
     }
 }
 
-fn base_format(text: &str) -> Result<Format, String> {
+pub(super) fn base_format(text: &str) -> Result<Format, String> {
     serde_json::from_value(json!(text)).map_err(|_| "it is f32, bf16 or q8_0".to_owned())
 }
 
-fn device(text: &str) -> Result<Device, String> {
+pub(super) fn device(text: &str) -> Result<Device, String> {
     match text {
         "auto" => Ok(Device::best()),
         _ => serde_json::from_value(json!(text)).map_err(|_| "it is auto, cpu or cuda".to_owned()),
@@ -124,14 +128,20 @@ fn device(text: &str) -> Result<Device, String> {
 }
 
 /// Freezes the data and makes the run.
-fn create(store: &Store, kind: RunKind, settings: Settings, reward: Option<String>) -> Result<RunId, CliError> {
+fn create(
+    (store, context): (&Store, &Context),
+    kind: RunKind,
+    settings: Settings,
+    reward: Option<String>,
+) -> Result<RunId, CliError> {
     let Settings { seed, deterministic, base_format, device, set, base, init, snapshot } = settings;
     let settings = params::settings(kind, &params::parse_set(&set)?)?;
     let config = RunConfig { settings, deterministic, base_format, device };
     let base_name = base_name(store, base)?;
+    let old_per_new = context.settings(&Vec::new())?.config.retrain.old_rankings_per_new;
     let snapshot_sha256 = match snapshot {
         Some(sha256) => store.read_blocking(move |c| snapshots::get(c, &sha256))?.sha256,
-        None => snapshot::take(store)?.sha256,
+        None => snapshot::take(store, old_per_new)?.sha256,
     };
     let create = move |tx: &rusqlite::Connection| {
         let inputs = match inputs::of_command(tx, kind, init.as_deref(), reward.as_deref(), &base_name) {
@@ -263,7 +273,7 @@ fn list(store: &Store, limit: usize, as_json: bool) -> Result<(), CliError> {
 }
 
 /// A signal asks for a checkpoint and an end; a second one ends at once.
-fn stop_on_signals(stop: &Arc<AtomicBool>) {
+pub(super) fn stop_on_signals(stop: &Arc<AtomicBool>) {
     let stop = Arc::clone(stop);
     std::thread::spawn(move || {
         let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };

@@ -1,6 +1,7 @@
 //! `hone user add|list|revoke|link`: works on the data folder, whether the server runs or not.
 
 use super::{CliError, Context};
+use crate::startup;
 use crate::store::StoreError;
 use crate::store::audit;
 use crate::store::credentials::{self, Kind};
@@ -83,14 +84,18 @@ pub fn run(command: Command, context: &Context) -> Result<(), CliError> {
 }
 
 fn link(name: &str, context: &Context) -> Result<(), CliError> {
-    let listen = context.settings(&Vec::new())?.config.listen;
+    // It may have been started with another address than the settings say.
+    let listen = match startup::serving_at(&context.data) {
+        Some(running) => running,
+        None => context.settings(&Vec::new())?.config.listen,
+    };
     let name = name.to_owned();
     let token = context.store()?.write_blocking(move |tx| {
         let user = users::by_name(tx, &name)?.filter(|u| u.revoked_at.is_none());
         let user = user.ok_or(StoreError::NotFound { what: "user", id: name })?;
         credentials::issue(tx, &user.id, Kind::SignIn)
     })?;
-    let url = crate::startup::sign_in_url(listen, &token);
+    let url = startup::sign_in_url(listen, &token);
     println!("{}", if context.json { json!({"url": url}).to_string() } else { url });
     Ok(())
 }

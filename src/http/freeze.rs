@@ -57,13 +57,12 @@ pub async fn freeze(
         return Err(ApiError::value("reason", format!("`reason` must have 1 to {REASON_CHARS_MAX} characters")));
     }
     let (said, name) = (reason.clone(), caller.0.name.clone());
-    let frozen = app.store.write(move |tx| {
-        frozen::set(tx, &reason, &name)?;
-        frozen::get(tx)
-    });
-    let frozen = frozen.await?;
-    app.jobs.wake().notify_one();
-    app.audit(caller, "loop.freeze", "loop", json!({"reason": said})).await;
+    let write = move |tx: &rusqlite::Connection| Ok((frozen::set(tx, &reason, &name)?, frozen::get(tx)?));
+    let (is_new, frozen) = app.store.write(write).await?;
+    if is_new {
+        app.jobs.wake().notify_one();
+        app.audit(caller, "loop.freeze", "loop", json!({"reason": said})).await;
+    }
     Ok(web::Json(FreezeView { frozen }))
 }
 

@@ -6,6 +6,7 @@ use super::body::{Body, or_default};
 use super::error::{ApiError, ErrorBody};
 use super::sse::{self, Gone};
 use crate::jobs::{JobView, LogLine, Outlook};
+use crate::store::frozen::{self, Frozen};
 use crate::store::jobs::{Job, JobKind, JobState};
 use crate::store::users::Role;
 use actix_web::http::StatusCode;
@@ -126,11 +127,13 @@ pub struct LoopBody {
     running: Option<Job>,
     /// How many jobs wait for it.
     queued: usize,
+    /// Why nothing happens by itself, who stopped it and when; null while it runs.
+    frozen: Option<Frozen>,
     #[serde(flatten)]
     outlook: Outlook,
 }
 
-/// What the loop does now, what starts the next cycle by itself and how far that is, and how much there is new to learn from.
+/// What the loop does now or why it stands, what starts the next cycle by itself and how far that is, and how much there is new to learn from.
 ///
 /// # Errors
 /// 403 below the role `operator`.
@@ -140,7 +143,8 @@ pub async fn outlook(app: web::Data<App>, caller: Caller) -> Result<web::Json<Lo
     let (unfinished, outlook) = app.jobs.outlook().await?;
     let (running, queued): (Vec<Job>, Vec<Job>) =
         unfinished.into_iter().partition(|job| job.state == JobState::Running);
-    Ok(web::Json(LoopBody { running: running.into_iter().next(), queued: queued.len(), outlook }))
+    let frozen = app.store.read(frozen::get).await?;
+    Ok(web::Json(LoopBody { running: running.into_iter().next(), queued: queued.len(), frozen, outlook }))
 }
 
 /// Asks a job to stop. A training process writes a checkpoint first.

@@ -8,8 +8,9 @@ use super::error::{ApiError, ErrorBody};
 use super::feedback::Kept;
 use super::messages::{MessageIn, MessageOut, conversation};
 use super::presence;
+use crate::labeling::agreement::Agreement;
 use crate::labeling::progress::Progress;
-use crate::labeling::{Guidelines, Shown, place_name};
+use crate::labeling::{GoldQuestion, GoldResult, Guidelines, Shown, place_name};
 use crate::store::labeling::Kind;
 use crate::store::users::Role;
 use actix_web::http::StatusCode;
@@ -261,6 +262,29 @@ pub struct GoldBody {
     by: String,
     /// When.
     at: String,
+    /// How each labeler did on it, the newest first.
+    results: Vec<GoldResultBody>,
+}
+
+/// How a labeler did on a gold question.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct GoldResultBody {
+    /// Who, by id.
+    user: String,
+    /// And by name.
+    name: String,
+    /// How they ranked it; null where they found that its answers can't be ranked.
+    ranking: Option<Vec<Vec<String>>>,
+    /// Pairs of answers of which they said what is expected, and all pairs.
+    agreement: Agreement,
+    /// When.
+    at: String,
+}
+
+impl From<GoldResult> for GoldResultBody {
+    fn from(GoldResult { user, name, tiers, agreement, at }: GoldResult) -> Self {
+        Self { user, name, ranking: tiers, agreement, at }
+    }
 }
 
 /// An answer of a gold question.
@@ -277,7 +301,7 @@ pub struct GoldList {
     gold: Vec<GoldBody>,
 }
 
-/// The gold questions.
+/// The gold questions, and how each labeler did on each.
 ///
 /// # Errors
 /// 403 below the role `operator`.
@@ -285,13 +309,14 @@ pub struct GoldList {
     responses((status = 200, body = GoldList), (status = 403, body = ErrorBody)))]
 pub async fn gold(app: web::Data<App>, caller: Caller) -> Result<web::Json<GoldList>, ApiError> {
     caller.require(Role::Operator)?;
-    let body = |gold: crate::labeling::GoldQuestion| GoldBody {
+    let body = |gold: GoldQuestion| GoldBody {
         comparison: gold.comparison.to_string(),
         ranking: gold.tiers,
         messages: gold.messages.into_iter().map(MessageOut::from).collect(),
         answers: gold.answers.into_iter().map(|(id, content)| GoldAnswer { id, content }).collect(),
         by: gold.actor,
         at: gold.at,
+        results: gold.results.into_iter().map(GoldResultBody::from).collect(),
     };
     let gold = app.labeling.gold().await?.into_iter().map(body).collect();
     Ok(web::Json(GoldList { gold }))

@@ -47,6 +47,7 @@ use utoipa::openapi::{Content, OpenApi as Document, PathItem, Ref, ResponseBuild
         jobs::outlook,
         runs::report,
         runs::decision,
+        runs::preferences,
         freeze::get,
         freeze::freeze,
         freeze::thaw,

@@ -25,6 +25,8 @@ pub struct PolicyList {
     champion: String,
     /// The one that is tried on some of them; null when none is.
     challenger: Option<String>,
+    /// Who put it up: a person's name, `canary` after a cycle, `drift` where it is the predecessor that drift is noticed by.
+    challenged_by: Option<String>,
     /// What the challenger gets.
     traffic: Option<Traffic>,
     /// How the challenger fares against the champion in comparisons that people ranked.
@@ -50,7 +52,8 @@ pub async fn list(app: web::Data<App>, caller: Caller) -> Result<web::Json<Polic
         let duel = challenge.as_ref().map(|on| challenger::duel(c, &on.policy_id, &champion)).transpose()?;
         let trial = standing(c, Timestamp::now())?.map(|(_, trial)| trial);
         let (challenger, traffic) = challenge.map(|on| (on.policy_id.to_string(), on.traffic)).unzip();
-        Ok(PolicyList { champion: champion.to_string(), challenger, traffic, duel, trial, policies })
+        let (champion, challenged_by) = (champion.to_string(), challenger::actor(c)?);
+        Ok(PolicyList { champion, challenger, challenged_by, traffic, duel, trial, policies })
     };
     Ok(web::Json(app.store.read(read).await?))
 }

@@ -83,6 +83,7 @@ fn signed_in(v1: &mut ServiceConfig) {
         .service(at("/policies/diff", "POST").route(post().to(diff::diff)))
         .service(at("/policies/{id}/shadows", "GET").route(get().to(policies::shadows)))
         .service(at("/policies/{id}/report", "GET").route(get().to(runs::decision)))
+        .service(at("/policies/{id}/preferences", "GET").route(get().to(runs::preferences)))
         .service(at("/policies/{id}/promote", "POST").route(post().to(policies::promote)))
         .service(at("/policies/{id}", "GET").route(get().to(policies::get)))
         .service(at("/lineage/{id}", "GET").route(get().to(lineage::get)))

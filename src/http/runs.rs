@@ -1,8 +1,10 @@
 //! `/v1/runs/{id}/report`, `/v1/policies/{id}/report`: the pages about one training run, and about the decision on a policy.
+//! `/v1/policies/{id}/preferences`: a part of the latter for programs.
 
 use super::App;
 use super::auth::Caller;
 use super::error::{ApiError, ErrorBody};
+use crate::report::preferences::Preferences;
 use crate::store::users::Role;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use actix_web::{HttpResponse, web};
@@ -34,6 +36,21 @@ pub async fn report(app: web::Data<App>, caller: Caller, id: web::Path<String>) 
 pub async fn decision(app: web::Data<App>, caller: Caller, id: web::Path<String>) -> Result<HttpResponse, ApiError> {
     caller.require(Role::Operator)?;
     Ok(page(app.jobs.decision(&PolicyId::from_raw(id.into_inner())).await?))
+}
+
+/// Whose preferences the reward model holds that a policy was optimised against, and what it rewards.
+///
+/// # Errors
+/// 403 below the role `operator`, 404 for a policy that no reward model stands behind.
+#[utoipa::path(get, path = "/v1/policies/{id}/preferences", tag = "operators", params(("id" = String, Path)),
+    responses((status = 200, body = Preferences), (status = 403, body = ErrorBody), (status = 404, body = ErrorBody)))]
+pub async fn preferences(
+    app: web::Data<App>,
+    caller: Caller,
+    id: web::Path<String>,
+) -> Result<web::Json<Preferences>, ApiError> {
+    caller.require(Role::Operator)?;
+    Ok(web::Json(app.jobs.preferences(&PolicyId::from_raw(id.into_inner())).await?))
 }
 
 fn page(text: String) -> HttpResponse {

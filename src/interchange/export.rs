@@ -68,7 +68,7 @@ pub fn export(store: &Store, format: Format, what: What, out: &mut dyn Write) ->
 }
 
 fn ranking_lines(ranked: &RankedPrompt, labeler: &str, format: Format) -> Vec<Value> {
-    let RankedPrompt { messages, candidates, ranking, quality: _, labeler: _ } = ranked;
+    let RankedPrompt { messages, candidates, ranking, quality: _, flags: _, labeler: _ } = ranked;
     match format {
         Format::Hone => {
             vec![json!({"messages": messages, "candidates": candidates, "ranks": ranking, "labeler": labeler})]

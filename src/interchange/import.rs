@@ -123,8 +123,9 @@ fn keep(store: &Store, rows: Vec<Read>, bad: Vec<BadLine>, skip_bad: bool) -> Re
 fn store_row(tx: &rusqlite::Connection, row: Row, labeler: String, report: &mut Report) -> Result<(), StoreError> {
     let (new, count) = match row {
         Row::Ranking { messages, candidates, ranking } => {
-            let new =
-                imports::ranking(tx, &RankedPrompt { messages, candidates, ranking, quality: Vec::new(), labeler })?;
+            let (quality, flags) = Default::default();
+            let ranked = RankedPrompt { messages, candidates, ranking, quality, flags, labeler };
+            let new = imports::ranking(tx, &ranked)?;
             (new, &mut report.rankings)
         }
         Row::Demonstration { messages, ideal } => {

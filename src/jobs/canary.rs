@@ -107,8 +107,9 @@ fn is_late(began: Timestamp, now: Timestamp, hours_max: f64) -> bool {
 
 fn sentence(score: Duel, verdict: Verdict, ending: Option<Ending>) -> String {
     let Duel { wins, losses, ties } = score;
+    let many = if wins == 1 { "" } else { "s" };
     let said =
-        format!("people prefer the challenger in {wins} comparisons, the champion in {losses}, neither in {ties}");
+        format!("people prefer the challenger in {wins} comparison{many}, the champion in {losses}, neither in {ties}");
     let found = match verdict {
         Verdict::Better => "it is better",
         Verdict::Worse => "it is worse",
@@ -152,6 +153,14 @@ mod tests {
         assert_eq!(ending(2, 1, 400, |b| b.undecided = Undecided::Promote), Some(Ending::Promoted));
         assert_eq!(ending(2, 1, 400, |b| b.undecided = Undecided::RollBack), Some(Ending::RolledBack));
         assert_eq!(ending(2, 1, 400, |b| b.hours_max = f64::INFINITY), None);
+    }
+
+    #[test]
+    fn the_sentence_counts_as_people_do() {
+        let now = SINCE.parse::<Timestamp>().expect("a time");
+        let said = |wins| judge(Duel { wins, losses: 0, ties: 0 }, SINCE, Bounds::default(), now).sentence;
+        assert!(said(1).starts_with("people prefer the challenger in 1 comparison, the champion in 0, neither in 0: "));
+        assert!(said(2).starts_with("people prefer the challenger in 2 comparisons, "));
     }
 
     #[test]

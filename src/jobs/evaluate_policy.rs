@@ -1,6 +1,7 @@
 //! Judges a trained policy on held-out prompts, and computes what the serve check compares with. Leaves `report.json`.
 
 use super::JobError;
+use super::evaluate_suites::{self, SuiteReport};
 use super::inputs::Inputs;
 use super::task::Task;
 use crate::serving::{CheckText, ServeCheck};
@@ -25,6 +26,9 @@ pub struct Evaluation {
     pub report: EvaluateReport,
     /// What the trainer says of fixed texts under the new policy.
     pub serve_check: ServeCheck,
+    /// What the suites found of both policies; none in reports from before there were any.
+    #[serde(default)]
+    pub suites: Vec<SuiteReport>,
 }
 
 impl Evaluation {
@@ -41,7 +45,7 @@ impl Evaluation {
 
 pub(super) fn evaluate_policy(task: Task<'_>, context: &mut Context<'_>) -> Result<Outcome, JobError> {
     let config = task.settings()?;
-    let Inputs { old, new, reference, reward, judge, .. } = &task.inputs;
+    let Inputs { old, new, reference, reward, judge, earlier, .. } = &task.inputs;
     let reward = reward.as_ref().ok_or_else(|| JobError::Invalid("an evaluation needs a reward model".into()))?;
     let contenders = Contenders {
         old: old.as_deref(),
@@ -49,11 +53,16 @@ pub(super) fn evaluate_policy(task: Task<'_>, context: &mut Context<'_>) -> Resu
         reference: reference.as_deref(),
         reward,
         judge: judge.as_deref(),
+        earlier,
     };
+    // First, because they go on where they were stopped.
+    let policies = (old.as_deref(), new.as_deref());
+    let suites = evaluate_suites::of_job(&config, &task.data.held_out_demonstrations, policies, context)?;
     let report = evaluate::policies(&config, &task.data.held_out_prompts, &contenders, context)?;
     let serve_check = check_texts(&report.samples, new.as_deref(), context)?;
-    let metrics = figures(&report);
-    let text = serde_json::to_vec_pretty(&Evaluation { report, serve_check }).map_err(StoreError::from)?;
+    let mut metrics = figures(&report);
+    metrics.extend(suite_figures(&suites));
+    let text = serde_json::to_vec_pretty(&Evaluation { report, serve_check, suites }).map_err(StoreError::from)?;
     let artifact_dir = context.run_dir.join("artifact");
     std::fs::create_dir_all(&artifact_dir).map_err(JobError::file(&artifact_dir))?;
     hone_learn::files::write_atomic(&artifact_dir.join("report.json"), &text)?;
@@ -104,4 +113,12 @@ fn figures(report: &EvaluateReport) -> BTreeMap<String, f64> {
         ("eval/n", report.n as f64),
     ];
     figures.into_iter().chain(judged).map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// `eval/truthfulqa_mc1` and `eval/truthfulqa_mc1_old`, and so on.
+fn suite_figures(suites: &[SuiteReport]) -> impl Iterator<Item = (String, f64)> {
+    suites.iter().flat_map(|suite| {
+        let old = suite.old.iter().map(|figure| (format!("eval/{}_old", figure.name), figure.estimate.mean));
+        suite.new.iter().map(|figure| (format!("eval/{}", figure.name), figure.estimate.mean)).chain(old)
+    })
 }

@@ -6,11 +6,12 @@
 
 use super::JobError;
 use super::plan::Work;
-use crate::store::policies;
+use crate::store::policies::{self, Policy, PolicyState};
 use crate::store::runs::{self, Run, RunKind};
-use hone_domain::ids::RunId;
+use hone_domain::ids::{PolicyId, RunId};
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Adapter folders by role, relative to the data folder or absolute. None is the base model itself.
@@ -35,6 +36,9 @@ pub struct Inputs {
     /// Evaluation: the policy that is judged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub new: Option<PathBuf>,
+    /// Evaluation: policies of earlier rounds that might be better than the one that is judged.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub earlier: BTreeMap<PolicyId, PathBuf>,
 }
 
 impl Inputs {
@@ -43,7 +47,7 @@ impl Inputs {
     pub fn under(self, data_dir: &Path) -> Self {
         // `join` leaves an absolute path as it is.
         let full = |path: Option<PathBuf>| path.map(|p| data_dir.join(p));
-        let Self { init, reference, reward, judge, old, new } = self;
+        let Self { init, reference, reward, judge, old, new, earlier } = self;
         Self {
             init: full(init),
             reference: full(reference),
@@ -51,6 +55,7 @@ impl Inputs {
             judge: full(judge),
             old: full(old),
             new: full(new),
+            earlier: earlier.into_iter().map(|(id, path)| (id, data_dir.join(path))).collect(),
         }
     }
 }
@@ -80,14 +85,18 @@ pub fn of_phase(c: &Connection, kind: RunKind, work: &Work, base_name: &str) -> 
 }
 
 fn of_evaluation(c: &Connection, work: &Work, base_name: &str) -> Result<Inputs, JobError> {
-    let judged = work.runs.get(&RunKind::Ppo).or_else(|| work.runs.get(&RunKind::Sft));
-    let judged = judged.ok_or_else(|| JobError::Invalid("there is no run to judge: run a PPO job first".into()))?;
+    let judged =
+        work.judged().ok_or_else(|| JobError::Invalid("there is no run to judge: run a PPO job first".into()))?;
     let judged = runs::get(c, judged)?;
     let from: Inputs = serde_json::from_value(judged.inputs.clone()).unwrap_or_default();
-    // An SFT run's only chose the epoch: the newest judges.
-    let reward = match from.reward.filter(|_| judged.kind == RunKind::Ppo) {
+    // An SFT run's only chose the epoch, and an earlier round's knows less than this one's: the newest judges.
+    let reward = match from.reward.filter(|_| judged.kind == RunKind::Ppo && work.elected.is_none()) {
         Some(reward) => reward,
         None => reward_of(c, work, base_name)?,
+    };
+    let earlier = match work.elected {
+        Some(_) => BTreeMap::new(),
+        None => earlier(c, work.earlier_max, base_name)?,
     };
     Ok(Inputs {
         init: None,
@@ -95,8 +104,31 @@ fn of_evaluation(c: &Connection, work: &Work, base_name: &str) -> Result<Inputs,
         reward: Some(reward),
         judge: work.runs.get(&RunKind::Judge).map(|judge| artifact(&runs::get(c, judge)?)).transpose()?,
         old: champion(c, base_name)?,
-        new: Some(artifact(&judged)?),
+        new: Some(adapter_judged(c, work, &judged)?),
+        earlier,
     })
+}
+
+/// The adapter that is judged: what the run has made, or the elected policy's own copy of it, since runs may be cleared away.
+///
+/// # Errors
+/// When the run hasn't made anything yet, or the policy is gone.
+pub fn adapter_judged(c: &Connection, work: &Work, judged: &Run) -> Result<PathBuf, JobError> {
+    let Some(id) = &work.elected else { return artifact(judged) };
+    let adapter = policies::get(c, id)?.adapter_dir.map(PathBuf::from);
+    adapter.ok_or_else(|| JobError::Conflict(format!("policy {id} is the base model: there is no adapter to judge")))
+}
+
+/// The newest policies of this base, beside the champion, that people may be given: the gate has let them pass, and no trial was lost.
+fn earlier(c: &Connection, most: usize, base_name: &str) -> Result<BTreeMap<PolicyId, PathBuf>, JobError> {
+    let all = policies::list(c)?.into_iter();
+    let fit = all.filter(|policy| policy.base_name == base_name && is_proven(policy));
+    Ok(fit.filter_map(|policy| Some((policy.id, PathBuf::from(policy.adapter_dir?)))).take(most).collect())
+}
+
+fn is_proven(policy: &Policy) -> bool {
+    let passed = policy.gate_report.as_ref().is_some_and(|report| report["passed"] == true);
+    passed && matches!(policy.state, PolicyState::Retired | PolicyState::Candidate)
 }
 
 /// The job's own reward model, or else the newest.
@@ -139,7 +171,7 @@ pub fn named(c: &Connection, name: &str) -> Result<PathBuf, JobError> {
         return artifact(&runs::get(c, &RunId::from_raw(name))?);
     }
     if name.starts_with("pol_") {
-        let policy = policies::get(c, &hone_domain::ids::PolicyId::from_raw(name))?;
+        let policy = policies::get(c, &PolicyId::from_raw(name))?;
         let dir = policy.adapter_dir.map(PathBuf::from);
         return dir.ok_or_else(|| JobError::Invalid(format!("policy {name} is the base model: leave it out")));
     }

@@ -1,6 +1,6 @@
 //! Training in the background: jobs and their queue, the scheduler that works them off, the child processes that train, the
 //! frozen snapshots that they learn from, the gate, and the promotion of what passes it.
-//! May use: store, serving, learn. Knows nothing of HTTP.
+//! May use: store, serving, learn, report. Knows nothing of HTTP.
 
 pub mod background;
 pub mod canary;
@@ -11,6 +11,7 @@ pub mod curves;
 pub mod drift;
 mod error;
 pub mod evaluate_policy;
+pub mod evaluate_suites;
 pub mod execute_run;
 pub mod gate;
 pub mod inputs;
@@ -36,18 +37,26 @@ pub use scheduler::Scheduler;
 pub use triggers::{Outlook, Triggers};
 pub use view::JobView;
 
+use crate::report::preferences::Preferences;
 use crate::store::jobs::{self, Job, JobKind};
+use crate::store::policies::{self, Policy};
+use crate::store::runs::{self, Run};
+use crate::store::training_data::IMPORT_USER;
+use crate::store::users::{self, User};
 use crate::store::{Store, StoreError};
-use crate::store::{policies, runs};
 use hone_domain::ids::{JobId, PolicyId, RunId};
 use jiff::Timestamp;
 use serde_json::Value;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 
 /// How often a watched job is looked at.
 const WATCH_EVERY: Duration = Duration::from_millis(250);
+
+/// A policy, all runs, and everybody's id and what they are here.
+type About = (Policy, Vec<Run>, Vec<(String, &'static str)>);
 
 /// What everybody but the scheduler may do with jobs: ask for one, look, ask it to stop. Cheap to clone.
 #[derive(Clone)]
@@ -142,11 +151,33 @@ impl Jobs {
     /// # Errors
     /// When there is none of this id.
     pub async fn decision(&self, id: &PolicyId) -> Result<String, JobError> {
+        self.about(id, |data, (policy, runs, people)| run_report::decision(data, policy, &runs, &people)).await
+    }
+
+    /// Whose preferences the reward model holds that a policy was optimised against, and what it rewards.
+    ///
+    /// # Errors
+    /// When there is no policy of this id, or no reward model behind it.
+    pub async fn preferences(&self, id: &PolicyId) -> Result<Preferences, JobError> {
+        let behind = |data: &Path, (policy, runs, people): About| run_report::behind(data, &policy, &runs, &people);
+        let none = || StoreError::NotFound { what: "the reward model behind", id: id.to_string() };
+        self.about(id, behind).await?.ok_or_else(|| none().into())
+    }
+
+    /// What `draw` makes of a policy, all runs, and everybody's id and role.
+    async fn about<T: Send + 'static>(
+        &self,
+        id: &PolicyId,
+        draw: impl FnOnce(&Path, About) -> T + Send + 'static,
+    ) -> Result<T, JobError> {
         let (id, data) = (id.clone(), self.store.data_dir().to_owned());
-        let read = move |c: &rusqlite::Connection| Ok((policies::get(c, &id)?, runs::list(c, usize::MAX)?));
-        let (policy, runs) = self.store.read(read).await?;
-        let drawn = tokio::task::spawn_blocking(move || run_report::decision(&data, policy, &runs)).await;
-        drawn.map_err(|_| StoreError::Closed.into())
+        let read = move |c: &rusqlite::Connection| {
+            let what = |user: &User| if user.name == IMPORT_USER { "imports" } else { user.role.as_str() };
+            let people = users::list(c)?.iter().map(|user| (user.id.to_string(), what(user))).collect();
+            Ok((policies::get(c, &id)?, runs::list(c, usize::MAX)?, people))
+        };
+        let found = self.store.read(read).await?;
+        tokio::task::spawn_blocking(move || draw(&data, found)).await.map_err(|_| StoreError::Closed.into())
     }
 
     /// Asks for a job to stop. A training process writes a checkpoint first, so it may take a moment.

@@ -2,6 +2,7 @@
 
 use super::JobError;
 use super::gate::GateConfig;
+use super::snapshot;
 use crate::store::jobs::JobKind;
 use crate::store::runs::RunKind;
 use hone_learn::evaluate::EvaluateConfig;
@@ -26,6 +27,11 @@ pub struct JobParams {
     pub promote: Option<bool>,
     /// `evaluate`: the PPO or SFT run to judge; the newest PPO run when left out.
     pub run: Option<String>,
+    /// How many rankings from before the champion's snapshot are kept for each newer one, the newest of them; the server's
+    /// `retrain.old_rankings_per_new` when left out.
+    pub old_rankings_per_new: Option<f64>,
+    /// `cycle`: how many policies of earlier rounds are judged beside the new one; the server's `retrain.earlier_policies_max` when left out.
+    pub earlier_policies_max: Option<usize>,
     /// Settings of SFT that differ from the defaults.
     pub sft: Map<String, Value>,
     /// Settings of the reward model that differ from the defaults.
@@ -53,6 +59,18 @@ impl JobParams {
             settings(*kind, &parsed.settings_of(*kind))?;
         }
         with_overrides(&GateConfig::default(), &parsed.gate, "params.gate")?;
+        snapshot::check_old_per_new(parsed.old_rankings_per_new, "params")?;
+        // A path of the server's machine is for whoever sets the server up; a job may leave the suites out.
+        if parsed.evaluate.get("suites").is_some_and(|suites| suites != &Value::Object(Map::new())) {
+            return Err(JobError::Invalid(
+                "params.evaluate.suites: a job can only leave them out, with {}; their files are set in [evaluate.suites]"
+                    .into(),
+            ));
+        }
+        if parsed.evaluate.get("classifier").is_some_and(|folder| !folder.is_null()) {
+            let text = "params.evaluate.classifier: a job can't choose a folder; it is set in [evaluate]";
+            return Err(JobError::Invalid(text.into()));
+        }
         if parsed.run.is_some() && kind != JobKind::Evaluate {
             return Err(JobError::Invalid("params.run is for jobs of kind \"evaluate\"".into()));
         }
@@ -139,6 +157,12 @@ mod tests {
         assert!(parse(json!({"reward": {"epochs": "many"}})).is_err());
         assert!(parse(json!({"gate": {"nothing": 1}})).is_err());
         assert!(parse(json!({"speed": 9})).is_err());
+        assert!(parse(json!({"evaluate": {"suites": {}, "suite_items_max": 50}})).is_ok());
+        assert!(
+            parse(json!({"evaluate": {"suites": {"perplexity": "/etc/passwd"}}})).is_err(),
+            "no paths from outside"
+        );
+        assert!(parse(json!({"evaluate": {"classifier": "/etc"}})).is_err());
         assert!(parse(json!({"run": "run_1"})).is_err(), "only evaluate takes a run");
     }
 

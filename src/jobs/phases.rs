@@ -3,13 +3,13 @@
 
 use super::evaluate_policy::Evaluation;
 use super::execute_run::RunConfig;
-use super::gate::{self, GateConfig, GateInputs, GateReport, JudgeFigures};
+use super::gate::{self, Accuracies, Accuracy, GateConfig, GateInputs, GateReport};
 use super::inputs;
 use super::params::{JobParams, settings};
 use super::plan::Work;
 use super::snapshot::{self, Counts};
 use super::{Champions, JobError};
-use crate::serving::{ServeCheckReport, SharedPolicy};
+use crate::serving::SharedPolicy;
 use crate::store::jobs::JobKind;
 use crate::store::policies::{self, NewPolicy, Policy};
 use crate::store::runs::{self, NewRun, Run, RunKind};
@@ -17,8 +17,13 @@ use crate::store::{Store, StoreError};
 use hone_domain::ids::{JobId, PolicyId, RunId};
 use hone_learn::Device;
 use rusqlite::Connection;
+use serde_json::{Map, Value};
 use std::collections::HashSet;
 use std::path::Path;
+
+/// Policies of earlier rounds that answer the held-out prompts beside a new one, where nothing else is set: each costs as much time as
+/// the new one's own answers.
+pub(super) const EARLIER_POLICIES: usize = 2;
 
 /// Freezes the data (or, for an evaluation, takes the judged run's) and notes where the round begins.
 pub(super) fn take_snapshot(
@@ -40,10 +45,11 @@ pub(super) fn take_snapshot(
         work.runs.insert(judged.kind, judged.id);
         return Ok(());
     }
-    let taken = snapshot::take(store)?;
+    let taken = snapshot::take(store, params.old_rankings_per_new)?;
     enough(kind, &taken.counts, gate)?;
     work.has_judge = taken.counts.judge_rankings >= gate.judge_rankings_min.max(1);
     if kind == JobKind::Cycle {
+        work.earlier_max = params.earlier_policies_max.unwrap_or(EARLIER_POLICIES);
         let seen = match &champion.snapshot_sha256 {
             // An operator may have removed it, because a person in it wanted to be erased: then all of today's are new.
             Some(sha256) if snapshot::path_of(store.data_dir(), sha256).exists() => {
@@ -96,15 +102,19 @@ fn enough(kind: JobKind, counts: &Counts, gate: &GateConfig) -> Result<(), JobEr
     Ok(())
 }
 
-/// Makes the run of a training phase.
+/// Makes the run of a training phase. `suites` are the server's settings of the evaluation, where the job doesn't have its own.
 pub(super) fn create_run(
     c: &Connection,
     kind: RunKind,
     job: &JobId,
     params: &JobParams,
     work: &Work,
+    suites: &Map<String, Value>,
 ) -> Result<RunId, JobError> {
     let mut overrides = params.settings_of(kind);
+    if kind == RunKind::Evaluate {
+        overrides = suites.clone().into_iter().chain(overrides).collect();
+    }
     if kind == RunKind::Evaluate
         && let Some(tokens) = params.ppo.get("max_new_tokens")
     {
@@ -142,37 +152,50 @@ pub(super) async fn judge(
     work: &Work,
     id: PolicyId,
 ) -> Result<Judged, JobError> {
-    let (policy, evaluation) = make_candidate(store, work, id).await?;
+    let (policy, evaluation, accuracy) = make_candidate(store, work, id).await?;
     let loaded = champions.load(&policy).await?;
     let served = champions.serving().serve_check(&loaded, &evaluation.serve_check).await?;
-    let report = gate::decide(gate_inputs(&evaluation, &served), gate);
+    let report = gate::decide(GateInputs::of(&evaluation, &served, accuracy, work.elected.clone()), gate);
     Ok(Judged { policy, loaded, report })
 }
 
-async fn make_candidate(store: &Store, work: &Work, id: PolicyId) -> Result<(Policy, Evaluation), JobError> {
+type Made = (Policy, Evaluation, Accuracies);
+
+async fn make_candidate(store: &Store, work: &Work, id: PolicyId) -> Result<Made, JobError> {
     let (store, work) = (store.clone(), work.clone());
     let made = tokio::task::spawn_blocking(move || {
-        let judged = work.runs.get(&RunKind::Ppo).or_else(|| work.runs.get(&RunKind::Sft)).cloned();
-        let (Some(judged), Some(evaluation)) = (judged, work.runs.get(&RunKind::Evaluate).cloned()) else {
+        let run = |kind: RunKind| work.runs.get(&kind).cloned();
+        let (Some(judged), Some(evaluation)) = (work.judged().cloned(), run(RunKind::Evaluate)) else {
             return Err(JobError::Conflict("the job's runs are missing from its record".into()));
         };
-        let (judged, evaluation) =
-            store.read_blocking(move |c| Ok((runs::get(c, &judged)?, runs::get(c, &evaluation)?)))?;
+        let judge = run(RunKind::Judge);
+        let read = move |c: &Connection| {
+            let judge = judge.map(|judge| runs::get(c, &judge)).transpose()?;
+            let evaluation = runs::get(c, &evaluation)?;
+            // An evaluation by itself takes a reward model that another job has made.
+            let reward = evaluation.inputs["reward"].as_str().map(|dir| runs::that_made(c, dir)).transpose()?;
+            Ok((runs::get(c, &judged)?, evaluation, judge, reward.flatten()))
+        };
+        let (judged, evaluation, judge, reward) = store.read_blocking(read)?;
+        let accuracy = |run: Option<Run>| Accuracy::of(&run?.metrics?);
+        let accuracies = Accuracies { judge: accuracy(judge), reward: accuracy(reward) };
         let evaluation = Evaluation::load(&store.data_dir().join(inputs::artifact(&evaluation)?))?;
         let policy = create_policy(&store, &work, id, judged)?;
-        Ok((policy, evaluation))
+        Ok((policy, evaluation, accuracies))
     });
     made.await.map_err(|_| JobError::Process("the server is shutting down".into()))?
 }
 
 fn create_policy(store: &Store, work: &Work, id: PolicyId, judged: Run) -> Result<Policy, JobError> {
+    let (owned, run) = (work.clone(), judged.clone());
+    let from = store.read_blocking(move |c| Ok(inputs::adapter_judged(c, &owned, &run)))??;
     let adapter_dir = format!("policies/{id}/adapter");
-    copy_adapter(&store.data_dir().join(inputs::artifact(&judged)?), &store.data_dir().join(&adapter_dir))?;
+    copy_adapter(&store.data_dir().join(from), &store.data_dir().join(&adapter_dir))?;
     let new = NewPolicy {
         id: id.clone(),
         base_name: judged.base_name,
         adapter_dir,
-        parent_id: work.parent.clone(),
+        parent_id: work.elected.clone().or_else(|| work.parent.clone()),
         run_id: Some(judged.id),
         snapshot_sha256: Some(judged.snapshot_sha256),
         config: judged.config,
@@ -182,6 +205,15 @@ fn create_policy(store: &Store, work: &Work, id: PolicyId, judged: Run) -> Resul
         policies::create(tx, &new)?;
         policies::get(tx, &id)
     })?)
+}
+
+/// What a job goes on with where a policy of an earlier round is surely better than the one that it has made: that one's evaluation.
+pub(super) fn elect(c: &Connection, report: &GateReport, work: &mut Work) -> Result<bool, StoreError> {
+    let Some(better) = &report.inputs.better else { return Ok(false) };
+    let Some(run) = policies::get(c, &better.policy)?.run_id else { return Ok(false) };
+    let kind = runs::get(c, &run)?.kind;
+    work.elect(better.policy.clone(), run, kind);
+    Ok(true)
 }
 
 /// The policy keeps its own copy: runs may be cleared away, policies stay.
@@ -198,25 +230,4 @@ fn copy_adapter(from: &Path, to: &Path) -> Result<(), JobError> {
         Ok(())
     };
     Ok(hone_learn::files::write_folder_atomic(to, copy)?)
-}
-
-fn gate_inputs(evaluation: &Evaluation, served: &ServeCheckReport) -> GateInputs {
-    let report = &evaluation.report;
-    GateInputs {
-        prompts: report.n,
-        reward_gain: report.reward_gain.mean,
-        reward_gain_interval: (report.reward_gain.low, report.reward_gain.high),
-        judge: report.judge.as_ref().map(|judge| JudgeFigures {
-            win_rate: judge.win_rate.mean,
-            win_rate_interval: (judge.win_rate.low, judge.win_rate.high),
-            best_of_n: judge.best_of_n.map(|best| (best.n, best.win_rate.mean)),
-        }),
-        kl_nats: report.kl_nats.mean,
-        tokens_old: report.response_tokens_old,
-        tokens_new: report.response_tokens_new,
-        serve_check_tokens: served.tokens,
-        serve_check_mean_nats: served.mean_abs_diff_nats,
-        serve_check_max_nats: served.max_abs_diff_nats,
-        serve_check_passed: served.passed,
-    }
 }

@@ -93,10 +93,31 @@ pub struct Work {
     pub runs: BTreeMap<RunKind, RunId>,
     /// The new policy, from the moment its id is chosen.
     pub policy: Option<PolicyId>,
+    /// How many policies of earlier rounds are judged beside the new one.
+    pub earlier_max: usize,
+    /// The policy of an earlier round that is judged instead of the new one, because it is surely better.
+    pub elected: Option<PolicyId>,
     /// Finished phases.
     pub done: Vec<Phase>,
     /// Processes that the current phase has lost.
     pub lost_processes: u32,
+}
+
+impl Work {
+    /// The run whose policy is judged.
+    #[must_use]
+    pub fn judged(&self) -> Option<&RunId> {
+        self.runs.get(&RunKind::Ppo).or_else(|| self.runs.get(&RunKind::Sft))
+    }
+
+    /// Goes back to the evaluation, of a policy of an earlier round. `run` made it.
+    pub fn elect(&mut self, policy: PolicyId, run: RunId, kind: RunKind) {
+        self.runs.retain(|made, _| !matches!(made, RunKind::Sft | RunKind::Ppo | RunKind::Evaluate));
+        self.runs.insert(kind, run);
+        self.policy = None;
+        self.done.retain(|phase| !matches!(phase, Phase::Evaluate | Phase::Gate));
+        self.elected = Some(policy);
+    }
 }
 
 /// The phases of a job. `last`: what a cycle does with what passes the gate.

@@ -4,6 +4,7 @@ use super::evaluate_policy::Evaluation;
 use super::inputs::Inputs;
 use super::{JobError, curves, execute_run, params};
 use crate::report::decision::{self, Decision};
+use crate::report::preferences::Preferences;
 use crate::report::{Report, page};
 use crate::store::StoreError;
 use crate::store::policies::Policy;
@@ -56,6 +57,7 @@ pub fn html(data_dir: &Path, run: &Run) -> String {
         curves: curves::read(&folder, POINTS_MAX),
         last,
         samples: read_samples(data_dir, run),
+        preferences: run.artifact_dir.as_ref().and_then(|dir| preferences(&data_dir.join(dir))),
     };
     page(&report)
 }
@@ -126,9 +128,16 @@ fn judged_samples(data_dir: &Path, evaluation: &Run) -> Vec<Sample> {
     judged.into_iter().flat_map(|e| e.report.samples).map(sample).collect()
 }
 
-/// The page about the decision on a policy. `runs`: all of them, the newest first; the evaluation that judged it is among them.
+/// What a reward run said of itself; nothing where the folder is another's.
+fn preferences(artifact: &Path) -> Option<Preferences> {
+    let bytes = std::fs::read(artifact.join(hone_learn::train::REWARD_REPORT)).ok()?;
+    serde_json::from_slice(&bytes).ok()
+}
+
+/// The page about the decision on a policy. `runs`: all of them, the newest first; the evaluation that judged it is among them. `people`:
+/// everybody's id, and what they are here.
 #[must_use]
-pub fn decision(data_dir: &Path, policy: Policy, runs: &[Run]) -> String {
+pub fn decision(data_dir: &Path, policy: Policy, runs: &[Run], people: &[(String, &str)]) -> String {
     // An evaluation's inputs name the artifact's folder, which carries the id of the run that made the policy.
     let made_by = policy.run_id.as_ref().map(|id| id.as_str());
     let judges = |run: &&Run| {
@@ -136,7 +145,17 @@ pub fn decision(data_dir: &Path, policy: Policy, runs: &[Run]) -> String {
         run.kind == RunKind::Evaluate && made_by.is_some_and(|id| new.contains(id))
     };
     let samples = runs.iter().find(judges).map(|run| judged_samples(data_dir, run)).unwrap_or_default();
-    decision::page(&Decision { policy, samples })
+    let preferences = behind(data_dir, &policy, runs, people);
+    decision::page(&Decision { policy, samples, preferences })
+}
+
+/// Whose preferences the reward model holds that a policy was optimised against, and what it rewards; none where PPO didn't make it, or
+/// the reward model is gone. Parameters as of [`decision`].
+#[must_use]
+pub fn behind(data_dir: &Path, policy: &Policy, runs: &[Run], people: &[(String, &str)]) -> Option<Preferences> {
+    let optimised = runs.iter().find(|run| run.kind == RunKind::Ppo && policy.run_id.as_ref() == Some(&run.id));
+    let reward = data_dir.join(optimised?.inputs["reward"].as_str()?);
+    Some(preferences(&reward)?.with_roles(people))
 }
 
 /// The prompts that may be shown, in the seed's order: held-out ones where there are any.

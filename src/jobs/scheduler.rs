@@ -1,17 +1,17 @@
 //! The scheduler: works off the queue of jobs, one at a time. [`Scheduler::tick`] is one iteration, and the ONLY place where a
 //! job changes state. A background task calls it; tests step it.
 
+mod options;
 mod steps;
 mod trial;
 
+pub use options::Options;
 pub use trial::standing;
 
-use super::canary::CanaryConfig;
 use super::child::{self, Child};
 use super::gate::GateConfig;
 use super::params::{JobParams, with_overrides};
 use super::plan::{self, Phase, Work};
-use super::triggers::Triggers;
 use super::{Champions, JobError};
 use crate::serving::SharedPolicy;
 use crate::store::jobs::{self, Job, JobKind, JobState};
@@ -21,7 +21,6 @@ use hone_domain::ids::JobId;
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::Connection;
 use serde_json::Value;
-use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::sync::Arc;
 
@@ -50,34 +49,6 @@ pub enum FailAt {
     PolicyJudged,
     /// The policy is champion in the database, but isn't served.
     Promoted,
-}
-
-/// What a scheduler is told at its start.
-pub struct Options {
-    /// The binary that trains: this one.
-    pub program: PathBuf,
-    /// What starts cycles.
-    pub triggers: Triggers,
-    /// Bounds of the gate, where a job doesn't have its own.
-    pub gate: GateConfig,
-    /// What happens to what passes the gate.
-    pub canary: CanaryConfig,
-    /// How long a job is held without a sign of life.
-    pub lease: SignedDuration,
-    /// For tests.
-    pub fail_at: Option<FailAt>,
-}
-
-impl Options {
-    /// With this binary, and no planned failure.
-    ///
-    /// # Errors
-    /// When a setting is out of its range, or the system doesn't tell where this binary is.
-    pub fn new(triggers: Triggers, gate: GateConfig, canary: CanaryConfig) -> Result<Self, JobError> {
-        canary.trial().map_err(|e| JobError::Invalid(format!("[canary]: {e}")))?;
-        let program = std::env::current_exe().map_err(JobError::file("this program".as_ref()))?;
-        Ok(Self { program, triggers, gate, canary, lease: LEASE, fail_at: None })
-    }
 }
 
 /// What a tick did.
@@ -280,7 +251,7 @@ impl Scheduler {
     async fn hold(&mut self, job: &Job) -> Result<(), JobError> {
         let read = JobParams::parse(job.kind, &job.params)
             .and_then(|params| Ok((params, serde_json::from_value(job.work.clone()).map_err(StoreError::from)?)));
-        let (params, mut work): (JobParams, Work) = match read {
+        let (mut params, mut work): (JobParams, Work) = match read {
             Ok(read) => read,
             Err(e) => {
                 let (id, text) = (job.id.clone(), e.to_string());
@@ -291,6 +262,10 @@ impl Scheduler {
         if work.done.is_empty() {
             work.seed = params.seed.unwrap_or_else(rand::random);
         }
+        let of_server = &self.options.triggers;
+        params.old_rankings_per_new =
+            params.old_rankings_per_new.or_else(|| of_server.old_rankings_per_new(&job.reason));
+        params.earlier_policies_max = params.earlier_policies_max.or_else(|| of_server.earlier_policies_max());
         let (id, kind) = (job.id.clone(), job.kind);
         // An old lease: the first step renews it.
         self.held =

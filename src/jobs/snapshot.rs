@@ -13,7 +13,7 @@ pub use judge::JudgeBy;
 
 use super::JobError;
 use crate::store::training_data::{self, Origin, Stored};
-use crate::store::{Store, StoreError, snapshots};
+use crate::store::{Store, StoreError, policies, snapshots};
 use hone_domain::{DataSet, Demonstration, Message, PromptItem, RankedPrompt};
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
@@ -73,6 +73,9 @@ pub struct Counts {
     pub of_neither: usize,
     /// Left out: rankings whose candidates are all tied, which teach nothing.
     pub all_tied: usize,
+    /// Left out: rankings from before the champion's snapshot, beyond what is kept for each new one.
+    #[serde(default)]
+    pub too_old: usize,
 }
 
 /// A snapshot that is on disk and in the database.
@@ -93,14 +96,17 @@ struct Feedback {
     prompts: Vec<Stored<Vec<Message>>>,
     /// Who stands for labelers that imports don't name.
     nobody: Option<String>,
+    /// Rankings that were left out already.
+    too_old: usize,
 }
 
-/// Freezes what the database holds now.
+/// Freezes what the database holds now. `old_per_new`: how many rankings from before the champion's own snapshot are kept for each newer one,
+/// the newest of them; without it all are.
 ///
 /// # Errors
 /// When it can't be read, or the file can't be written.
-pub fn take(store: &Store) -> Result<Taken, JobError> {
-    let feedback = store.read_blocking(read_feedback)?;
+pub fn take(store: &Store, old_per_new: Option<f64>) -> Result<Taken, JobError> {
+    let feedback = store.read_blocking(move |c| read_feedback(c, old_per_new))?;
     let (data, counts) = build(feedback);
     let bytes = serde_json::to_vec(&data).map_err(StoreError::from)?;
     let sha256 = hex::encode(Sha256::digest(&bytes));
@@ -116,8 +122,8 @@ pub fn take(store: &Store) -> Result<Taken, JobError> {
 ///
 /// # Errors
 /// When the database can't be read.
-pub fn preview(store: &Store) -> Result<Counts, JobError> {
-    Ok(build(store.read_blocking(read_feedback)?).1)
+pub fn preview(store: &Store, old_per_new: Option<f64>) -> Result<Counts, JobError> {
+    Ok(build(store.read_blocking(move |c| read_feedback(c, old_per_new))?).1)
 }
 
 /// Where the snapshot of this hash is.
@@ -141,14 +147,52 @@ pub fn load(data_dir: &Path, sha256: &str) -> Result<DataSet, JobError> {
 }
 
 /// One consistent view of all three tables: the caller's connection reads them in one go.
-fn read_feedback(c: &Connection) -> Result<Feedback, StoreError> {
+fn read_feedback(c: &Connection, old_per_new: Option<f64>) -> Result<Feedback, StoreError> {
     let tx = c.unchecked_transaction()?;
+    let mut rankings = training_data::rankings(&tx)?;
+    let too_old = match old_per_new {
+        Some(old_per_new) => too_old(rankings.len(), new_rankings(&tx)?, old_per_new),
+        None => 0,
+    };
+    rankings.drain(..too_old);
     Ok(Feedback {
-        rankings: training_data::rankings(&tx)?,
+        rankings,
+        too_old,
         demonstrations: training_data::demonstrations(&tx)?,
         prompts: training_data::prompts(&tx)?,
         nobody: training_data::nobody(&tx)?,
     })
+}
+
+/// How many rankings came after the data that the champion learned from.
+fn new_rankings(c: &Connection) -> Result<usize, StoreError> {
+    let learned_from = policies::champion(c)?.and_then(|champion| champion.snapshot_sha256);
+    let since = learned_from.map(|sha256| snapshots::get(c, &sha256)).transpose()?;
+    let new = training_data::rankings_since(c, since.as_ref().map(|snapshot| snapshot.created_at.as_str()))?;
+    Ok(usize::try_from(new).unwrap_or(usize::MAX))
+}
+
+/// Refuses what `old_rankings_per_new` can't be, wherever it is set: `at` is the settings it stands in.
+///
+/// # Errors
+/// When it is no number, or below 0.
+pub(super) fn check_old_per_new(old_per_new: Option<f64>, at: &str) -> Result<(), JobError> {
+    match old_per_new {
+        Some(n) if n.is_nan() || n < 0.0 => {
+            Err(JobError::Invalid(format!("{at}.old_rankings_per_new must be 0 or more")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// How many of the oldest rankings are left out. Where none is new, all are kept: there is nothing that they could stand in the way of.
+#[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)] // counts, and a share of them
+fn too_old(all: usize, new: usize, old_per_new: f64) -> usize {
+    if new == 0 {
+        return 0;
+    }
+    let kept = (new as f64 * old_per_new).ceil() as usize;
+    all.saturating_sub(new).saturating_sub(kept)
 }
 
 /// Written under a temporary name, flushed and renamed: whoever sees the name sees the whole file.
@@ -211,7 +255,7 @@ impl<T> Item<T> {
 
 /// Splits, caps and removes doubles. Pure, and in the order of its input.
 fn build(feedback: Feedback) -> (DataSet, Counts) {
-    let Feedback { rankings, demonstrations, prompts, nobody } = feedback;
+    let Feedback { rankings, demonstrations, prompts, nobody, too_old } = feedback;
     let ranked: Vec<_> = rankings.into_iter().map(|r| Item::new(r, |r| &r.messages)).collect();
     let mut demonstrations: Vec<_> = demonstrations.into_iter().map(|d| Item::new(d, |d| &d.messages)).collect();
     let mut prompts: Vec<_> = prompts.into_iter().map(|p| Item::new(p, |m| m)).map(|item| item.prompt(|m| m)).collect();
@@ -246,6 +290,7 @@ fn build(feedback: Feedback) -> (DataSet, Counts) {
         on_both_sides,
         of_neither: parts.of_neither,
         all_tied: tied.len(),
+        too_old,
     };
     let data = DataSet {
         demonstrations,

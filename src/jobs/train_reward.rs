@@ -37,6 +37,7 @@ mod tests {
             candidates: vec!["a".into(), "b".into()],
             ranking: Ranking::from_ranks(&[0, 1]).expect("ranks"),
             quality: Vec::new(),
+            flags: Vec::new(),
             labeler: String::new(),
         };
         let (rankings, judge_rankings): (Vec<_>, Vec<_>) =

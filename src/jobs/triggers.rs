@@ -3,6 +3,7 @@
 
 use super::JobError;
 use super::drift::{self, DriftConfig};
+use super::snapshot;
 use crate::store::jobs::{self, Job, JobKind};
 use crate::store::{StoreError, challenger, timestamp, training_data};
 use croner::Cron;
@@ -22,7 +23,16 @@ pub struct Retrain {
     pub min_new_rankings: Option<u64>,
     /// When people's liking for the champion falls.
     pub drift: DriftConfig,
+    /// How many rankings from before the champion's snapshot a cycle learns from for each newer one, the newest of them; none: from all there
+    /// are. A cycle that drift starts takes one at most: what people said before they changed their mind contradicts what they say now.
+    pub old_rankings_per_new: Option<f64>,
+    /// How many policies of earlier rounds, the newest that people may be given, answer a cycle's held-out prompts beside the new one; the gate
+    /// judges the best of them all. 0: the new one alone; none: two.
+    pub earlier_policies_max: Option<usize>,
 }
+
+/// Why a cycle starts when people's liking for the champion falls.
+const DRIFT: &str = "drift";
 
 /// What starts cycles.
 #[derive(Debug, Clone, Default)]
@@ -30,6 +40,8 @@ pub struct Triggers {
     schedule: Option<Cron>,
     min_new_rankings: Option<u64>,
     drift: DriftConfig,
+    old_rankings_per_new: Option<f64>,
+    earlier_policies_max: Option<usize>,
 }
 
 /// How far it is to the next cycle that starts by itself.
@@ -37,6 +49,12 @@ pub struct Triggers {
 pub struct Outlook {
     /// When the last cycle began, or was asked for where it still waits; null before the first.
     pub last_cycle_at: Option<String>,
+    /// Rankings that can be learned from, in all.
+    pub rankings: u64,
+    /// Rankings beside those: their answers couldn't be ranked, or somebody excluded them.
+    pub rankings_left_out: u64,
+    /// Ideal answers that can be learned from, in all.
+    pub demonstrations: u64,
     /// Rankings since then that can be learned from.
     pub new_rankings: u64,
     /// Ideal answers since then.
@@ -47,6 +65,8 @@ pub struct Outlook {
     pub schedule: Option<String>,
     /// The schedule's next time.
     pub next_at: Option<String>,
+    /// Whether a cycle starts when people come to prefer the champion's predecessor (`retrain.drift`).
+    pub drift: bool,
 }
 
 impl Triggers {
@@ -55,8 +75,10 @@ impl Triggers {
     /// # Errors
     /// When the cron expression can't be read, or a share is out of its range.
     pub fn new(config: &Retrain) -> Result<Self, JobError> {
-        let Retrain { schedule, min_new_rankings, drift } = config;
-        let drift = drift.clone().checked()?;
+        let Retrain { schedule, min_new_rankings, drift, old_rankings_per_new, earlier_policies_max } = config;
+        let (drift, old_rankings_per_new) = (drift.clone().checked()?, *old_rankings_per_new);
+        let (min_new_rankings, earlier_policies_max) = (min_new_rankings.map(|n| n.max(1)), *earlier_policies_max);
+        snapshot::check_old_per_new(old_rankings_per_new, "retrain")?;
         let parse = |text: &str| {
             Cron::from_str(text).map_err(|e| {
                 JobError::Invalid(format!(
@@ -65,13 +87,26 @@ impl Triggers {
             })
         };
         let schedule = schedule.as_deref().map(parse).transpose()?;
-        Ok(Self { schedule, min_new_rankings: min_new_rankings.map(|n| n.max(1)), drift })
+        Ok(Self { schedule, min_new_rankings, drift, old_rankings_per_new, earlier_policies_max })
     }
 
     /// How drift is noticed.
     #[must_use]
     pub fn drift(&self) -> &DriftConfig {
         &self.drift
+    }
+
+    /// How many old rankings a job that began for this reason learns from for each new one.
+    #[must_use]
+    pub fn old_rankings_per_new(&self, reason: &str) -> Option<f64> {
+        let most = (reason == DRIFT).then_some(1.0);
+        [self.old_rankings_per_new, most].into_iter().flatten().reduce(f64::min)
+    }
+
+    /// How many policies of earlier rounds are judged beside a new one, where the operator has set it.
+    #[must_use]
+    pub fn earlier_policies_max(&self) -> Option<usize> {
+        self.earlier_policies_max
     }
 
     /// Why a cycle should start now, if it should: `schedule`, `threshold` or `drift`. Never while one is waiting or at work, or while
@@ -98,7 +133,7 @@ impl Triggers {
         {
             return Ok(Some("threshold"));
         }
-        Ok(drift::found(c, &self.drift, last_began.as_deref())?.then_some("drift"))
+        Ok(drift::found(c, &self.drift, last_began.as_deref())?.then_some(DRIFT))
     }
 
     /// The schedule's next time, counted from the last cycle's beginning, or from when the scheduler came up.
@@ -114,11 +149,15 @@ impl Triggers {
     pub fn outlook(&self, c: &Connection, since: Timestamp) -> Result<Outlook, StoreError> {
         let last_cycle_at = jobs::newest_of(c, JobKind::Cycle)?.map(began);
         Ok(Outlook {
+            rankings: training_data::rankings_since(c, None)?,
+            rankings_left_out: training_data::rankings_left_out(c)?,
+            demonstrations: training_data::demonstrations_since(c, None)?,
             new_rankings: training_data::rankings_since(c, last_cycle_at.as_deref())?,
             new_demonstrations: training_data::demonstrations_since(c, last_cycle_at.as_deref())?,
             min_new_rankings: self.min_new_rankings,
             schedule: self.schedule.as_ref().map(|schedule| schedule.to_string()),
             next_at: self.scheduled(since, last_cycle_at.as_deref()).map(timestamp),
+            drift: self.drift.is_on(),
             last_cycle_at,
         })
     }
@@ -157,6 +196,7 @@ mod tests {
             candidates: vec!["a".into(), "b".into()],
             ranking: Ranking::from_ranks(&[0, 1]).expect("ranks"),
             quality: Vec::new(),
+            flags: Vec::new(),
             labeler: imports::labeler(c, "ada")?,
         };
         imports::ranking(c, &ranked).map(|_| ())
@@ -201,10 +241,11 @@ mod tests {
             assert_eq!(triggers.outlook(c, came_up)?.new_rankings, 0, "that cycle has learned from it");
             rank(c, 2)?;
             let after = triggers.outlook(c, came_up)?;
-            assert_eq!(after.new_rankings, 1);
+            assert_eq!((after.new_rankings, after.rankings, after.rankings_left_out), (1, 2, 0));
             assert!(after.next_at > before.next_at && after.last_cycle_at.is_some());
             let nothing_set = Triggers::default().outlook(c, came_up)?;
             assert_eq!((nothing_set.schedule, nothing_set.next_at, nothing_set.min_new_rankings), (None, None, None));
+            assert!(!nothing_set.drift);
             Ok(())
         });
     }

@@ -27,10 +27,10 @@ impl Labeling {
     pub async fn rank(&self, id: TaskId, user: UserId, verdict: Verdict) -> Result<(), LabelingError> {
         let (task_id, owner) = (id.clone(), user.clone());
         let task = self.store.read(move |c| labeling::to_be_ended(c, &task_id, &owner)).await?;
-        let Some(of) = task.comparison else {
+        let Some(of) = task.asked.comparison else {
             return refuse("ranking", "this task asks for an ideal answer, not for a ranking");
         };
-        let names: Vec<String> = (0..task.order.len()).map(place_name).collect();
+        let names: Vec<String> = (0..task.asked.order.len()).map(place_name).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let ideal = verdict.ideal.clone().filter(|text| !text.trim().is_empty());
         let ranking = comparison::checked(&names, verdict)?;
@@ -38,7 +38,7 @@ impl Labeling {
             // Once more, in the transaction: the lease may have run out and the item be somebody else's.
             let task = labeling::to_be_ended(tx, &id, &user)?;
             let stored = as_stored(tx, &of, &task, ranking)?;
-            match task.purpose {
+            match task.asked.purpose {
                 Purpose::New => rankings::insert(tx, &of, &user, &stored)?,
                 further => judgements::insert(tx, &task.id, &of, &user, further, &stored)?,
             }
@@ -58,7 +58,7 @@ impl Labeling {
         }
         let (task_id, owner) = (id.clone(), user.clone());
         let task = self.store.read(move |c| labeling::to_be_ended(c, &task_id, &owner)).await?;
-        if task.kind != Kind::Demonstrate {
+        if task.asked.kind != Kind::Demonstrate {
             return refuse("ideal", "this task asks for a ranking: send `ideal` along with it");
         }
         let write = move |tx: &Connection| {
@@ -95,7 +95,7 @@ impl Labeling {
                     config.undo_minutes
                 )));
             };
-            match (&task.comparison, task.purpose) {
+            match (&task.asked.comparison, task.asked.purpose) {
                 (Some(of), Purpose::New) => rankings::delete(tx, of, &user)?,
                 _ => judgements::delete(tx, &task.id)?,
             }
@@ -103,7 +103,7 @@ impl Labeling {
             if let Some(demonstration) = &task.demonstration {
                 demonstrations::delete(tx, demonstration)?;
             }
-            audit::note(tx, user.as_str(), "labeling.undo", task.id.as_str(), &json!({"kind": task.kind}))?;
+            audit::note(tx, user.as_str(), "labeling.undo", task.id.as_str(), &json!({"kind": task.asked.kind}))?;
             shown(tx, labeling::owned(tx, &task.id, &user)?)
         };
         Ok(self.store.write(write).await?)
@@ -116,11 +116,11 @@ fn demonstrate(
     user: &UserId,
     ideal: &str,
 ) -> Result<hone_domain::ids::DemonstrationId, StoreError> {
-    let source = if task.comparison.is_some() { comparisons::Source::Ranking } else { comparisons::Source::Live };
-    let (prompt_from, comparison) = (Some(&task.prompt_from), task.comparison.as_ref());
+    let source = if task.asked.comparison.is_some() { comparisons::Source::Ranking } else { comparisons::Source::Live };
+    let (prompt_from, comparison) = (Some(&task.asked.prompt_from), task.asked.comparison.as_ref());
     demonstrations::insert(
         tx,
-        &NewDemonstration { user, messages: &task.messages, ideal, source, prompt_from, comparison },
+        &NewDemonstration { user, messages: &task.asked.messages, ideal, source, prompt_from, comparison },
     )
 }
 
@@ -133,11 +133,11 @@ fn as_stored(
 ) -> Result<NewRanking, StoreError> {
     let candidates = comparisons::any(c, of)?.0.candidates;
     let id_of = |name: &str| {
-        let shown = (0..task.order.len()).find(|place| place_name(*place) == name)?;
-        Some(candidates.get(task.order[shown])?.id.to_string())
+        let shown = (0..task.asked.order.len()).find(|place| place_name(*place) == name)?;
+        Some(candidates.get(task.asked.order[shown])?.id.to_string())
     };
     let labels = labels.into_iter().filter_map(|(name, label)| Some((id_of(&name)?, label))).collect();
-    Ok(NewRanking { ranking: ranking.and_then(|shown| reordered(&shown, &task.order)), labels, comment })
+    Ok(NewRanking { ranking: ranking.and_then(|shown| reordered(&shown, &task.asked.order)), labels, comment })
 }
 
 /// A ranking of the answers as they were shown, as one of the answers as they are stored.

@@ -1,10 +1,13 @@
 //! Gold questions: an operator says how a comparison is to be ranked, and labelers are measured by it without being told.
 
+use super::agreement::Agreement;
 use super::{Labeling, LabelingError};
 use crate::chat::comparison::{self, Verdict};
+use crate::store::comparisons::Candidate;
+use crate::store::judgements::{self, Measured};
 use crate::store::{StoreError, audit, comparisons, gold};
-use hone_domain::Message;
 use hone_domain::ids::ComparisonId;
+use hone_domain::{Message, Ranking};
 use rusqlite::Connection;
 use serde_json::json;
 
@@ -23,6 +26,54 @@ pub struct GoldQuestion {
     pub actor: String,
     /// When.
     pub at: String,
+    /// How each labeler did on it, the newest first.
+    pub results: Vec<GoldResult>,
+}
+
+/// How a labeler did on a gold question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GoldResult {
+    /// Who, by id.
+    pub user: String,
+    /// And by name.
+    pub name: String,
+    /// How they ranked it, as the question's own tiers; none where they found that its answers can't be ranked.
+    pub tiers: Option<Vec<Vec<String>>>,
+    /// With what is expected, in pairs of answers.
+    pub agreement: Agreement,
+    /// When.
+    pub at: String,
+}
+
+/// Tiers of candidate ids, best first.
+fn tiers(ranking: &Ranking, candidates: &[Candidate]) -> Vec<Vec<String>> {
+    let mut tiers = vec![Vec::new(); ranking.ranks().len()];
+    for (rank, candidate) in ranking.ranks().iter().zip(candidates) {
+        tiers[usize::from(*rank)].push(candidate.id.to_string());
+    }
+    tiers.retain(|tier| !tier.is_empty());
+    tiers
+}
+
+fn question(c: &Connection, gold: gold::Gold) -> Result<GoldQuestion, StoreError> {
+    let (comparison, _) = comparisons::any(c, &gold.comparison)?;
+    let candidates = &comparison.candidates;
+    let result = |Measured { user, name, ranking, at }: Measured| GoldResult {
+        agreement: ranking.as_ref().map(|said| Agreement::of(said, &gold.expected)).unwrap_or_default(),
+        tiers: ranking.map(|said| tiers(&said, candidates)),
+        user,
+        name,
+        at,
+    };
+    Ok(GoldQuestion {
+        results: judgements::of_gold(c, &gold.comparison)?.into_iter().map(result).collect(),
+        tiers: tiers(&gold.expected, candidates),
+        answers: candidates.iter().map(|c| (c.id.to_string(), c.content.clone())).collect(),
+        messages: comparison.messages,
+        comparison: gold.comparison,
+        actor: gold.actor,
+        at: gold.at,
+    })
 }
 
 impl Labeling {
@@ -31,27 +82,7 @@ impl Labeling {
     /// # Errors
     /// When the database fails.
     pub async fn gold(&self) -> Result<Vec<GoldQuestion>, LabelingError> {
-        let read = |c: &Connection| {
-            let question = |gold: gold::Gold| {
-                let (comparison, _) = comparisons::any(c, &gold.comparison)?;
-                let mut tiers = vec![Vec::new(); gold.expected.ranks().len()];
-                for (rank, candidate) in gold.expected.ranks().iter().zip(&comparison.candidates) {
-                    tiers[usize::from(*rank)].push(candidate.id.to_string());
-                }
-                tiers.retain(|tier| !tier.is_empty());
-                let messages = comparison.messages;
-                let answers = comparison.candidates.into_iter().map(|c| (c.id.to_string(), c.content)).collect();
-                Ok(GoldQuestion {
-                    comparison: gold.comparison,
-                    tiers,
-                    messages,
-                    answers,
-                    actor: gold.actor,
-                    at: gold.at,
-                })
-            };
-            gold::list(c)?.into_iter().map(question).collect()
-        };
+        let read = |c: &Connection| gold::list(c)?.into_iter().map(|gold| question(c, gold)).collect();
         Ok(self.store.read(read).await?)
     }
 

@@ -15,7 +15,7 @@ pub mod progress;
 pub mod trust;
 
 pub use config::LabelingConfig;
-pub use gold::GoldQuestion;
+pub use gold::{GoldQuestion, GoldResult};
 pub use guidelines::Guidelines;
 
 use crate::chat::{Chat, ChatError};
@@ -216,7 +216,7 @@ fn lease_demonstration(tx: &Connection, user: &UserId, until: &str) -> Result<Op
 }
 
 fn shown(c: &Connection, task: Task) -> Result<Shown, StoreError> {
-    let Task { id, kind, comparison, messages, order, lease_until, .. } = task;
+    let Task { id, asked: NewTask { kind, comparison, messages, order, .. }, lease_until, .. } = task;
     let answers = match &comparison {
         Some(comparison) => {
             let candidates = comparisons::any(c, comparison)?.0.candidates;

@@ -1,6 +1,7 @@
 //! The page about the decision on a policy: what the gate said rule by rule, what people said in its trial, what it was made of, and answers
 //! of the old policy and the new one.
 
+use super::preferences::{self, Preferences};
 use super::{begin, end, escape, samples, svg::number};
 use crate::store::policies::{Policy, PolicyState};
 use hone_learn::samples::Sample;
@@ -15,6 +16,8 @@ pub struct Decision {
     pub policy: Policy,
     /// Prompts with the answers of the champion of that time and of the policy.
     pub samples: Vec<Sample>,
+    /// Of the reward model that it was optimised against, where there was one.
+    pub preferences: Option<Preferences>,
 }
 
 /// A rule as it is in the policy's record.
@@ -49,7 +52,10 @@ pub fn page(decision: &Decision) -> String {
     let mut out = begin(&format!("Decision: {}", policy.id));
     header(&mut out, policy);
     match &policy.gate_report {
-        Some(report) => rules(&mut out, report),
+        Some(report) => {
+            rules(&mut out, report);
+            suites(&mut out, report);
+        }
         None => out.push_str("<p class=\"soft\">No gate has judged this policy.</p>"),
     }
     if let Some(trial) = &policy.trial {
@@ -60,6 +66,9 @@ pub fn page(decision: &Decision) -> String {
         &decision.samples,
         "Held-out prompts, the same random numbers: the champion of that time, and this policy, with what the reward model gave them.",
     );
+    if let Some(preferences) = &decision.preferences {
+        preferences::section(&mut out, preferences);
+    }
     made_of(&mut out, policy);
     end(out, "The same figures as JSON: the policy's record.")
 }
@@ -82,19 +91,47 @@ fn header(out: &mut String, policy: &Policy) {
 fn rules(out: &mut String, report: &Value) {
     let passed = report["passed"] == true;
     let verdict = if passed { "The gate let it pass" } else { "The gate refused it" };
-    let _ = write!(out, "<h2>{verdict}</h2><table>");
+    let _ = write!(out, "<h2>{verdict}</h2><table class=\"rules\">");
     for rule in report["rules"].as_array().into_iter().flatten() {
         let Rule { name, statistic, threshold, n, passed, sentence } = Rule::deserialize(rule).unwrap_or_default();
-        let (mark, class) = if passed { ("kept", "") } else { ("not kept", " class=\"set\"") };
+        let (mark, class) = if passed { ("✓ kept", "") } else { ("✗ not kept", " class=\"set\"") };
         let (name, sentence) = (escape(&name), escape(&sentence));
         let _ = write!(
             out,
-            "<tr{class}><td>{mark}</td><td>{name}</td><td>{sentence}</td><td class=\"mono\">{} of {}, n = {n}</td></tr>",
+            "<tr{class}><td>{mark}</td><td><p>{sentence}</p><p class=\"mono soft\">{name}: {} of {}, n = {n}</p></td></tr>",
             number(statistic),
             number(threshold)
         );
     }
     out.push_str("</table><p class=\"small soft\">Each rule with its figure, its bound, and how many observations it is made of.</p>");
+}
+
+/// What the suites found of both policies; nothing where none was asked.
+fn suites(out: &mut String, report: &Value) {
+    let changes = report["inputs"]["changes"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if changes.is_empty() {
+        return;
+    }
+    out.push_str("<h2>Suites</h2><table><tr><th>figure</th><th>before</th><th>now</th><th>change</th><th>n</th></tr>");
+    for change in changes {
+        let figure = |value: &Value| number(value.as_f64().unwrap_or(f64::NAN));
+        let (name, difference) = (escape(change["name"].as_str().unwrap_or_default()), &change["difference"]);
+        let _ = write!(
+            out,
+            "<tr><td>{name}</td><td class=\"mono\">{}</td><td class=\"mono\">{}</td><td class=\"mono\">{} ({} to {})</td>\
+             <td class=\"mono\">{}</td></tr>",
+            figure(&change["old"]),
+            figure(&change["new"]),
+            figure(&difference["mean"]),
+            figure(&difference["low"]),
+            figure(&difference["high"]),
+            figure(&change["n"])
+        );
+    }
+    out.push_str(
+        "</table><p class=\"small soft\">The champion of that time and this policy on the same items, with the 95 % interval of the difference. \
+         docs/EVALUATION.md says what each figure is.</p>",
+    );
 }
 
 fn people(out: &mut String, trial: &Value) {
@@ -130,6 +167,7 @@ mod tests {
 
     fn decided() -> Decision {
         let rule = |name: &str, passed: bool| json!({"name": name, "statistic": 0.41, "threshold": 0.5, "n": 128, "passed": passed, "sentence": format!("about {name}")});
+        let suite = json!({"name": "truthfulqa_mc1", "old": 0.31, "new": 0.29, "n": 200, "difference": {"mean": -0.02, "low": -0.05, "high": 0.01}});
         let policy = Policy {
             id: PolicyId::from_raw("pol_7"),
             base_name: HOSTILE.into(),
@@ -140,7 +178,7 @@ mod tests {
             config: json!({}),
             metrics: json!({}),
             gate_report: Some(
-                json!({"passed": false, "rules": [rule("judge_win_rate", false), rule(HOSTILE, true), "damaged"]}),
+                json!({"passed": false, "inputs": {"changes": [suite]}, "rules": [rule("judge_win_rate", false), rule(HOSTILE, true), "damaged"]}),
             ),
             trial: Some(
                 json!({"sentence": "people prefer the champion", "evidence_better": 0.2, "evidence_worse": 31.0}),
@@ -152,7 +190,7 @@ mod tests {
         let (before, after) = ("old".to_owned(), HOSTILE.to_owned());
         let sample =
             Sample { messages: vec![Message::user("q")], before, after, reward_before: Some(0.5), reward_after: None };
-        Decision { policy, samples: vec![sample] }
+        Decision { policy, samples: vec![sample], preferences: None }
     }
 
     #[test]
@@ -165,13 +203,16 @@ mod tests {
             "people prefer the champion",
             "abcdef",
             "pol_6",
+            "<td>truthfulqa_mc1</td>",
         ] {
             assert!(page.contains(wanted), "{wanted}");
         }
-        assert!(page.contains("<tr class=\"set\"><td>not kept</td><td>judge_win_rate</td>"), "what failed stands out");
+        assert!(
+            page.contains("<tr class=\"set\"><td>✗ not kept</td><td><p>about judge_win_rate</p>"),
+            "what failed stands out"
+        );
         assert!(!page.contains("<script"), "what was written stays text");
-        let unjudged =
-            Decision { policy: Policy { gate_report: None, trial: None, ..decided().policy }, samples: Vec::new() };
+        let unjudged = Decision { policy: Policy { gate_report: None, trial: None, ..decided().policy }, ..decided() };
         assert!(super::page(&unjudged).contains("No gate has judged"));
     }
 }

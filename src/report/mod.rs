@@ -3,10 +3,12 @@
 
 mod curves;
 pub mod decision;
+pub mod preferences;
 pub mod svg;
 
 use crate::store::runs::{Run, RunKind, RunState};
 use hone_learn::samples::Sample;
+use preferences::Preferences;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -27,6 +29,8 @@ pub struct Report {
     pub last: BTreeMap<String, f64>,
     /// Prompts with answers before and after.
     pub samples: Vec<Sample>,
+    /// Of a reward model: whose preferences it holds, and what it rewards.
+    pub preferences: Option<Preferences>,
 }
 
 const STYLE: &str = include_str!("page.css");
@@ -45,6 +49,9 @@ pub fn page(report: &Report) -> String {
         "The same prompts, the same random numbers: the policy that the run started from, and the one that it made. Drawn by the seed, \
          not chosen.",
     );
+    if let Some(preferences) = &report.preferences {
+        preferences::section(&mut out, preferences);
+    }
     tables(&mut out, report);
     end(out, "The same run again: the settings, seed and snapshot above.")
 }

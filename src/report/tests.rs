@@ -39,6 +39,7 @@ fn report() -> Report {
         curves: [("objective/kl".to_owned(), vec![(1, 0.0), (2, 3.5)])].into(),
         last: [(HOSTILE.to_owned(), 3.5)].into(),
         samples: vec![sample],
+        preferences: None,
     }
 }
 

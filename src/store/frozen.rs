@@ -24,14 +24,13 @@ pub fn get(c: &Connection) -> Result<Option<Frozen>, StoreError> {
     Ok(c.query_row("select reason, actor, at from frozen", [], frozen).optional()?)
 }
 
-/// Freezes the loop; where it is frozen already the first reason stays.
+/// Freezes the loop; where it is frozen already the first reason stays. Answers whether it has changed anything.
 ///
 /// # Errors
 /// When the database can't.
-pub fn set(c: &Connection, reason: &str, actor: &str) -> Result<(), StoreError> {
+pub fn set(c: &Connection, reason: &str, actor: &str) -> Result<bool, StoreError> {
     let sql = "insert into frozen(id, reason, actor, at) values (1, ?1, ?2, ?3) on conflict do nothing";
-    c.execute(sql, params![reason, actor, now()])?;
-    Ok(())
+    Ok(c.execute(sql, params![reason, actor, now()])? > 0)
 }
 
 /// Lets the loop go on. Answers whether it was frozen.

@@ -22,6 +22,19 @@ pub struct Opinion {
     pub ranking: Ranking,
 }
 
+/// What somebody said of a gold question when they were measured by it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Measured {
+    /// Who, by id.
+    pub user: String,
+    /// And by name.
+    pub name: String,
+    /// Tiers by candidate place; none where they found that its answers can't be ranked.
+    pub ranking: Option<Ranking>,
+    /// When.
+    pub at: String,
+}
+
 /// Keeps a further opinion.
 ///
 /// # Errors
@@ -75,6 +88,20 @@ pub fn opinions(c: &Connection) -> Result<Vec<Opinion>, StoreError> {
     let mut rows = c.prepare_cached(sql)?;
     let rows = rows.query_map([], |row| {
         Ok(Opinion { comparison: row.get(0)?, user: row.get(1)?, purpose: row.get(2)?, ranking: json(row, 3)? })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// What each labeler said of a gold question when they were measured by it, the newest first.
+///
+/// # Errors
+/// When the database can't.
+pub fn of_gold(c: &Connection, gold: &ComparisonId) -> Result<Vec<Measured>, StoreError> {
+    let sql = "select j.user_id, u.name, j.ranks_json, j.created_at from judgements j join users u on u.id = j.user_id
+               where j.comparison_id = ?1 and j.purpose = 'gold' order by j.created_at desc";
+    let mut rows = c.prepare_cached(sql)?;
+    let rows = rows.query_map([gold.as_str()], |row| {
+        Ok(Measured { user: row.get(0)?, name: row.get(1)?, ranking: json(row, 2)?, at: row.get(3)? })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
 }

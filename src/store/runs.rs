@@ -160,6 +160,14 @@ pub fn newest_succeeded(c: &Connection, kind: RunKind, base_name: &str) -> Resul
     Ok(c.query_row(sql, params![kind, base_name], from_row).optional()?)
 }
 
+/// The run that made an artifact, where it is one of ours.
+///
+/// # Errors
+/// When the database can't.
+pub fn that_made(c: &Connection, artifact_dir: &str) -> Result<Option<Run>, StoreError> {
+    Ok(c.query_row("select * from runs where artifact_dir = ?1", [artifact_dir], from_row).optional()?)
+}
+
 /// A stopped run goes on.
 ///
 /// # Errors

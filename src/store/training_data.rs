@@ -53,8 +53,9 @@ pub fn rankings(c: &Connection) -> Result<Vec<Stored<RankedPrompt>>, StoreError>
         let id: String = row.get(5)?;
         let ranking =
             ranking.ok_or_else(|| StoreError::Conflict(format!("the stored ranking of comparison {id} is damaged")))?;
-        let quality = quality(&json_or_null(row, 9)?.unwrap_or_default(), &json::<Vec<String>>(row, 10)?);
-        let item = RankedPrompt { messages: json(row, 4)?, candidates, ranking, quality, labeler: row.get(7)? };
+        let (labels, ids): (Labels, Vec<String>) = (json_or_null(row, 9)?.unwrap_or_default(), json(row, 10)?);
+        let (quality, flags) = (quality(&labels, &ids), flags(&labels, &ids));
+        let item = RankedPrompt { messages: json(row, 4)?, candidates, ranking, quality, flags, labeler: row.get(7)? };
         all.push(Stored { origin: origin(row)?, item });
     }
     Ok(all)
@@ -72,6 +73,13 @@ pub fn nobody(c: &Connection) -> Result<Option<String>, StoreError> {
 fn quality(labels: &Labels, candidates: &[String]) -> Vec<Option<u8>> {
     let marks: Vec<Option<u8>> = candidates.iter().map(|id| labels.get(id)?.overall).collect();
     if marks.iter().any(Option::is_some) { marks } else { Vec::new() }
+}
+
+/// The labeler's findings in the candidates' order; empty where there is none.
+fn flags(labels: &Labels, candidates: &[String]) -> Vec<Vec<String>> {
+    let found = |id: &String| labels.get(id).map(|label| label.flags.clone()).unwrap_or_default();
+    let flags: Vec<Vec<String>> = candidates.iter().map(found).collect();
+    if flags.iter().any(|f| !f.is_empty()) { flags } else { Vec::new() }
 }
 
 /// Every demonstration, oldest first. The origin is that of the prompt.
@@ -147,12 +155,22 @@ pub fn rankings_since(c: &Connection, since: Option<&str>) -> Result<u64, StoreE
     Ok(n.unsigned_abs())
 }
 
-/// How many demonstrations were given after `since` (all, without it).
+/// How many rankings aren't learned from: their answers couldn't be ranked, or somebody excluded them.
+///
+/// # Errors
+/// When the database can't.
+pub fn rankings_left_out(c: &Connection) -> Result<u64, StoreError> {
+    let all: i64 = c.query_row("select count(*) from rankings", [], |row| row.get(0))?;
+    Ok(all.unsigned_abs().saturating_sub(rankings_since(c, None)?))
+}
+
+/// How many demonstrations that may be learned from were given after `since` (all, without it).
 ///
 /// # Errors
 /// When the database can't.
 pub fn demonstrations_since(c: &Connection, since: Option<&str>) -> Result<u64, StoreError> {
-    let sql = "select count(*) from demonstrations where created_at > ?1";
+    let sql = "select count(*) from demonstrations d where created_at > ?1
+                 and not exists (select 1 from exclusions where item_id in (d.id, d.user_id, d.prompt_from, d.comparison_id))";
     let n: i64 = c.query_row(sql, [since.unwrap_or("")], |row| row.get(0))?;
     Ok(n.unsigned_abs())
 }

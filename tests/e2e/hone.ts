@@ -42,7 +42,7 @@ function printed(server: ChildProcess): Promise<string> {
   });
 }
 
-async function start(data: string, engine: Engine): Promise<{ hone: Hone; server: ChildProcess }> {
+async function start(data: string, engine: Engine, settings: Record<string, string>): Promise<{ hone: Hone; server: ChildProcess }> {
   const cli = async (...args: string[]): Promise<string> => (await run(binary, ['--data', data, ...args])).stdout;
   const base = engine === 'native' ? ['--base', 'tiny'] : [];
   if (engine === 'native') {
@@ -50,7 +50,7 @@ async function start(data: string, engine: Engine): Promise<{ hone: Hone; server
     await writeFile(join(data, 'rankings.jsonl'), rankings());
     await cli('data', 'import', join(data, 'rankings.jsonl'));
   }
-  const server = spawn(binary, ['--data', data, 'serve', '--listen', '127.0.0.1:0', '--engine', engine, ...base]);
+  const server = spawn(binary, ['--data', data, 'serve', '--listen', '127.0.0.1:0', '--engine', engine, ...base], { env: { ...process.env, ...settings } });
   const signInUrl = await printed(server);
   const addPerson = async (name: string, role: string): Promise<string> =>
     (JSON.parse(await cli('user', 'add', name, '--role', role, '--json')) as { key: string }).key;
@@ -93,12 +93,14 @@ export async function visit(page: Page, name: 'Chat' | 'Compare' | 'Label' | 'Op
 let people = 0;
 
 /** Tests with a server, and a page that must not show an error of its own. */
-export const test = base.extend<{ person: (role: string) => Promise<string>; clean: void }, { hone: Hone; engine: Engine }>({
+export const test = base.extend<{ person: (role: string) => Promise<string>; clean: void }, { hone: Hone; engine: Engine; settings: Record<string, string> }>({
   engine: ['echo', { scope: 'worker', option: true }],
+  // As environment variables: HONE_...
+  settings: [{}, { scope: 'worker', option: true }],
   hone: [
-    async ({ engine }, use) => {
+    async ({ engine, settings }, use) => {
       const data = await mkdtemp(join(tmpdir(), 'hone-e2e-'));
-      const { hone, server } = await start(data, engine);
+      const { hone, server } = await start(data, engine, settings);
       const pages = process.env['HONE_DIST'] ? await front(hone.url) : null;
       await use(pages ? { ...hone, url: pages.url, signInUrl: hone.signInUrl.replace(hone.url, pages.url) } : hone);
       pages?.close();

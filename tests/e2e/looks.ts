@@ -23,7 +23,8 @@ export async function checkAll(page: Page, name: string): Promise<void> {
 
 /** Checks a page as it is now, and leaves `name`.png in test-results/screens. */
 export async function check(page: Page, name: string): Promise<void> {
-  // Colours are judged when nothing fades any more.
+  // Colours are judged when nothing fades any more, nor begins to while axe looks: an answer may still be arriving.
+  await page.emulateMedia({ reducedMotion: 'reduce' });
   await page.evaluate(() => {
     // What isn't rendered (in closed details, say) never comes to its end.
     const seen = ({ effect }: Animation): boolean => !(effect instanceof KeyframeEffect) || effect.target?.checkVisibility({ contentVisibilityAuto: true }) === true;
@@ -40,4 +41,5 @@ export async function check(page: Page, name: string): Promise<void> {
   const wider = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
   expect(wider, `${name} is wider than the screen`).toBe(0);
   await page.screenshot({ path: join(__dirname, '../../test-results/screens', `${name}.png`) });
+  await page.emulateMedia({ reducedMotion: null });
 }

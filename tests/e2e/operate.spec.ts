@@ -11,7 +11,7 @@ test('the loop shows what is served, and the policy tells where it comes from', 
   await page.getByRole('link', { name: 'Policies' }).click();
   const policies = page.getByRole('region', { name: 'Policies' });
   await expect(policies.getByText('Served')).toBeVisible();
-  await policies.getByRole('listitem').first().getByRole('button').click();
+  await policies.getByRole('listitem').first().getByRole('link').click();
   await expect(page.getByRole('dialog')).toContainText('People are answered by it now.');
   await page.keyboard.press('Escape');
   await expect(page.getByRole('dialog')).toHaveCount(0);

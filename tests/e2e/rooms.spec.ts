@@ -1,7 +1,10 @@
 // The operator's other rooms: the data, the people and their keys, the audit log. Every act that others feel is confirmed and noted.
 import { writeFile } from 'node:fs/promises';
-import { expect, say, signIn, test, visit } from './hone';
+import { expect, say, signIn, test, visit, type Hone } from './hone';
 import { check, checkAll } from './looks';
+
+// A labeler's next task is a gold question where there is one.
+test.use({ settings: { HONE_LABELING_GOLD_SHARE: '1', HONE_LABELING_REPEAT_SHARE: '0', HONE_LABELING_OVERLAP_SHARE: '0' } });
 
 test('feedback is imported, found, left out with a reason, and let back in; the log has it', async ({ page, hone, person }, info) => {
   await signIn(page, hone, await person('admin'));
@@ -73,7 +76,17 @@ test('a ranked comparison becomes a gold question, shown with what is expected, 
 
   const gold = page.getByRole('region', { name: /^Gold questions/ });
   await gold.getByText(prompt).click();
-  await expect(gold.getByRole('listitem').filter({ hasText: prompt })).toContainText('the better answer');
+  const question = gold.getByRole('listitem').filter({ hasText: prompt }).first();
+  await expect(question).toContainText('the better answer');
+  await expect(question).toContainText('nobody has had it yet');
+  await measured(hone, await person('labeler'), prompt);
+  await page.reload();
+  await feedback.getByLabel('Search the feedback').fill(prompt);
+  await expect(feedback.getByRole('listitem')).toHaveCount(1);
+  await feedback.getByText(prompt).first().click();
+  await gold.getByText(prompt).click();
+  await expect(question).toContainText('0 of 1 labeler ranked it as expected');
+  await expect(question.getByRole('list', { name: 'How labelers did on it' })).toContainText('0 of 1 pair as expected: B > A');
   await check(page, `gold-${info.project.name}`);
   await gold.getByRole('listitem').filter({ hasText: prompt }).getByRole('button', { name: 'Take away…' }).first().click();
   await expect(dialog).toContainText('measures nobody');
@@ -84,6 +97,21 @@ test('a ranked comparison becomes a gold question, shown with what is expected, 
   await feedback.getByRole('button', { name: 'What learned from it…' }).click();
   await expect(dialog).toContainText('Nothing has been trained from it.');
 });
+
+/** A labeler gets the gold question as their next task, and ranks it the wrong way round. */
+async function measured(hone: Hone, key: string, prompt: string): Promise<void> {
+  const headers = { authorization: `Bearer ${key}`, 'content-type': 'application/json' };
+  interface Task {
+    id: string;
+    messages: { content: string }[];
+    candidates: { id: string; content: string }[];
+  }
+  const { task } = (await (await fetch(`${hone.url}/v1/labeling/next`, { headers })).json()) as { task: Task };
+  expect(task.messages.at(-1)?.content).toBe(prompt);
+  const worse = [...task.candidates].sort((a, b) => Number(a.content === 'the better answer') - Number(b.content === 'the better answer'));
+  const body = JSON.stringify({ ranking: worse.map((candidate) => [candidate.id]) });
+  expect((await fetch(`${hone.url}/v1/labeling/${task.id}/ranking`, { method: 'POST', headers, body })).ok).toBe(true);
+}
 
 test('a person is added, signs in with the link, gets a key, another role, and is shut out', async ({ page, hone, person, browser }, info) => {
   await signIn(page, hone, await person('admin'));

@@ -80,3 +80,16 @@ async fn too_many_requests_are_told_when_to_come_back() {
     let seconds: u64 = refused.headers["retry-after"].to_str().expect("text").parse().expect("seconds");
     assert!((1..=20).contains(&seconds));
 }
+
+#[actix_web::test]
+async fn a_link_from_the_command_line_leads_to_the_running_server() {
+    let app = TestApp::start().await;
+    app.person("ann", Role::User);
+    let link = || {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_hone"));
+        let output = command.arg("--data").arg(app.data.path()).args(["user", "link", "ann"]).output().expect("runs");
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let url = link();
+    assert!(url.starts_with(&format!("{}/#/sign-in?token=", app.url)), "{url}");
+}

@@ -1,6 +1,6 @@
 //! A challenger gets its share of the traffic, blind and to the end of a conversation, and gives it back.
 
-use crate::support::TestApp;
+use crate::support::{Setup, TestApp};
 use hone::store::challenger::{self, Challenge, Traffic};
 use hone::store::users::Role;
 use hone_domain::ids::PolicyId;
@@ -19,7 +19,11 @@ struct House {
 
 impl House {
     async fn start() -> Self {
-        let app = TestApp::start().await;
+        Self::with(Setup::default()).await
+    }
+
+    async fn with(setup: Setup) -> Self {
+        let app = TestApp::with(setup).await;
         app.policy(CHALLENGER, "echo", "new");
         let (user, operator) = (app.person("ann", Role::User), app.person("olga", Role::Operator));
         Self { app, user, operator }
@@ -105,7 +109,7 @@ async fn comparisons_draw_from_both_and_the_duel_is_counted() {
     }
     assert!(places.len() > 2, "in random order: {places:?}");
     let listed = house.app.get("/v1/policies", &house.operator).await.body;
-    assert_eq!(listed["challenger"], CHALLENGER);
+    assert_eq!((&listed["challenger"], &listed["challenged_by"]), (&json!(CHALLENGER), &json!("olga")));
     let duel = &listed["duel"];
     let count = |what: &str| duel[what].as_u64().expect("a count");
     assert_eq!(count("wins") + count("losses") + count("ties"), 12 * 4, "{duel}");
@@ -264,9 +268,18 @@ async fn people_reject_a_challenger_on_trial_unless_the_loop_is_frozen() {
     assert_eq!(house.app.get(&job, &house.operator).await.body["state"], "queued", "nothing begins");
     let said = house.app.get("/v1/loop/freeze", &house.operator).await.body;
     assert_eq!((&said["frozen"]["reason"], &said["frozen"]["actor"]), (&json!("holidays"), &json!("olga")));
+    assert_eq!(house.app.get("/v1/loop", &house.operator).await.body["frozen"], said["frozen"]);
+    let again = freeze(Method::PUT).json(&json!({"reason": "another"})).send().await.expect("an answer");
+    let again = crate::support::Answer::of(again).await;
+    assert_eq!((again.status, &again.body["frozen"]["reason"]), (200, &json!("holidays")), "the first reason stays");
 
     assert_eq!(freeze(Method::DELETE).send().await.expect("an answer").status().as_u16(), 204);
     assert_eq!(freeze(Method::DELETE).send().await.expect("an answer").status().as_u16(), 409);
+    let noted = house.app.get("/v1/audit?action=loop", &house.operator).await.body["entries"].clone();
+    let noted: Vec<_> =
+        noted.as_array().expect("a list").iter().map(|e| (&e["actor"], &e["action"], &e["detail"])).collect();
+    let (olga, freeze, thaw) = (json!("olga"), json!("loop.freeze"), json!("loop.thaw"));
+    assert_eq!(noted, [(&olga, &thaw, &json!({})), (&olga, &freeze, &json!({"reason": "holidays"}))]);
     let listed = house.after_the_trial().await;
     assert_eq!((&listed["champion"], &challenger_of(&listed)["state"]), (&json!(CHAMPION), &json!("rejected")));
     let refused = house.app.post(&format!("/v1/policies/{CHALLENGER}/promote"), &house.operator, json!({})).await;
@@ -277,4 +290,36 @@ async fn people_reject_a_challenger_on_trial_unless_the_loop_is_frozen() {
         assert!(since.elapsed() < Duration::from_secs(10), "the job begins");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+#[actix_web::test]
+async fn a_champion_that_people_stop_preferring_starts_a_cycle() {
+    let mut setup = Setup::default();
+    setup.config.retrain.drift.share = 1.0;
+    let house = House::with(setup).await;
+    let promoted = house.app.post(&format!("/v1/policies/{CHALLENGER}/promote"), &house.operator, json!({})).await;
+    assert_eq!(promoted.status, 200);
+    let since = Instant::now();
+    while house.policies().await["challenger"] != CHAMPION {
+        assert!(since.elapsed() < Duration::from_secs(10), "the predecessor goes on answering in comparisons");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    for i in 0..10 {
+        assert_eq!(house.answered_by(first(i), None).await, CHALLENGER, "and only there");
+        house.prefer(CHALLENGER, i).await;
+    }
+    assert_eq!(house.app.get("/v1/jobs", &house.operator).await.body["jobs"], json!([]), "people prefer the champion");
+    for i in 10..40 {
+        house.prefer(CHAMPION, i).await;
+    }
+    let since = Instant::now();
+    let cycle = loop {
+        let jobs = house.app.get("/v1/jobs", &house.operator).await.body;
+        if let Some(cycle) = jobs["jobs"].get(0) {
+            break cycle.clone();
+        }
+        assert!(since.elapsed() < Duration::from_secs(10), "people have changed their mind: {jobs}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    assert_eq!((&cycle["kind"], &cycle["reason"]), (&json!("cycle"), &json!("drift")));
 }

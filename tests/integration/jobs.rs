@@ -3,15 +3,17 @@
 use hone::interchange::import;
 use hone::jobs::canary::CanaryConfig;
 use hone::jobs::champions::{self, Champions};
+use hone::jobs::evaluate_suites::SuiteSettings;
 use hone::jobs::gate::GateConfig;
 use hone::jobs::scheduler::{FailAt, Options, Scheduler, Tick};
 use hone::jobs::triggers::{Retrain, Triggers};
 use hone::jobs::{JobError, Jobs};
 use hone::serving::{Serving, ServingConfig};
-use hone::store::Store;
+use hone::store::frozen;
 use hone::store::jobs::{Job, JobKind, JobState};
 use hone::store::policies::{self, Policy, PolicyState, PromotionKind};
 use hone::store::runs::{self, RunKind, RunState};
+use hone::store::{Store, StoreError};
 use hone_domain::ids::{JobId, PolicyId};
 use hone_engine_native::NativeEngine;
 use hone_learn::tiny::{self, TinySpec};
@@ -23,7 +25,11 @@ use std::time::{Duration, Instant};
 
 /// A gate that lets everything pass that can be served.
 fn open_gate() -> Value {
-    json!({"reward_gain_min": -1e9, "judge_win_rate_min": -1.0, "judge_rankings_min": 2, "kl_nats_max": 1e9, "length_factor_max": 1e9, "prompts_min": 1})
+    json!({
+        "reward_gain_min": -1e9, "judge_win_rate_min": -1.0, "judge_accuracy_min": -1e9, "judge_rankings_min": 2, "kl_nats_max": 1e9, "length_factor_max": 1e9, "prompts_min": 1,
+        "equal_length_win_rate_min": -1.0, "reward_accuracy_min": -1.0,
+        "regression_share_max": 1.0, "regression_bits_max": 1.0, "regression_nats_max": 1e9,
+    })
 }
 
 /// A cycle of a few seconds.
@@ -35,6 +41,8 @@ fn quick(gate: &Value) -> Value {
         "ppo": {"total_episodes": 8, "batch_episodes": 8, "minibatch_episodes": 4, "inner_epochs": 1, "max_new_tokens": 8, "lora_r": 2},
         "evaluate": {"prompts_max": 4},
         "gate": gate,
+        // With four prompts chance would often call an earlier policy the better one.
+        "earlier_policies_max": 0,
     })
 }
 
@@ -58,6 +66,14 @@ fn import_lines(store: &Store, dir: &Path, lines: impl Iterator<Item = Value>) {
     std::fs::write(&path, text.join("\n")).expect("writes");
     // The store's blocking calls are for plain threads.
     std::thread::scope(|s| s.spawn(|| import::import(store, &[path], false)).join().expect("joins")).expect("imports");
+}
+
+/// A suite of 24 pairs in the data folder, as a server's settings name it.
+fn suites(dir: &Path) -> SuiteSettings {
+    let pair = |i: usize| json!({"sent_more": format!("some {i}"), "sent_less": format!("none {i}")}).to_string();
+    let path = dir.join("pairs.jsonl");
+    std::fs::write(&path, (0..24).map(pair).collect::<Vec<_>>().join("\n")).expect("writes");
+    SuiteSettings { suites: [("crows_pairs".to_owned(), Some(path))].into(), classifier: None, suite_items_max: 20 }
 }
 
 /// A server without its HTTP part.
@@ -88,8 +104,9 @@ impl House {
         let program = env!("CARGO_BIN_EXE_hone").into();
         let lease = SignedDuration::from_millis(400);
         let jobs = Jobs::new(store.clone(), triggers.clone());
-        let options =
-            Options { program, triggers, gate: GateConfig::default(), canary: CanaryConfig::default(), lease, fail_at };
+        let (gate, canary) = (GateConfig::default(), CanaryConfig::default());
+        let suites = suites(dir).settings().expect("a file");
+        let options = Options { program, triggers, gate, canary, suites, lease, fail_at };
         let scheduler = Scheduler::new(store.clone(), Arc::clone(&champions), options);
         Self { jobs, store, serving, champions, scheduler }
     }
@@ -153,17 +170,37 @@ async fn a_cycle_promotes_what_passes_and_it_can_be_rolled_back() {
     assert_eq!(policy.state, PolicyState::Champion);
     assert_eq!(policy.parent_id, Some(PolicyId::base("tiny")));
     let report = policy.gate_report.expect("a gate report");
-    assert_eq!(report["rules"].as_array().map(Vec::len), Some(6));
+    // The demonstration may be held out by its hash, and then has rules of its own.
+    let rules = report["rules"].as_array().into_iter().flatten().filter_map(|rule| rule["name"].as_str());
+    let rules: Vec<&str> = rules.filter(|name| !name.contains("demonstrations")).collect();
+    let wanted = ["win_rate_at_equal_length", "judge_accuracy", "no_regression_crows_pairs_stereotype"];
+    assert_eq!((rules.len(), &rules[6..9]), (10, &wanted[..]));
+    assert_eq!(report["inputs"]["changes"].as_array().and_then(|all| all.last()).map(|c| &c["n"]), Some(&json!(20)));
     let view = house.jobs.get(&id).await.expect("reads");
     let kinds: Vec<RunKind> = view.phases.iter().map(|p| p.run.kind).collect();
     // The demonstration may be held out by its hash; everything else is fixed.
     assert!(kinds.ends_with(&[RunKind::Reward, RunKind::Judge, RunKind::Ppo, RunKind::Evaluate]), "{kinds:?}");
+    let judged = view.phases.iter().find(|p| p.run.kind == RunKind::Evaluate).expect("an evaluation");
+    let metrics = judged.run.metrics.as_ref().expect("figures");
+    assert!(metrics["eval/crows_pairs_entropy"].is_number() && metrics["eval/crows_pairs_entropy_old"].is_number());
     let ppo = view.phases.iter().find(|p| p.run.kind == RunKind::Ppo).expect("a PPO run");
     assert!(ppo.curves.contains_key("objective/kl"), "{:?}", ppo.curves.keys());
     let log = house.jobs.log(&id, 1_000).await.expect("reads");
     let said = |kind, what: &str| log.iter().any(|line| line.phase == kind && line.text.contains(what));
     assert!(said(RunKind::Reward, "the base model is loaded") && said(RunKind::Ppo, "objective/kl"), "{log:?}");
     assert_eq!(house.jobs.log(&id, 1).await.expect("reads"), log[log.len() - 1..]);
+    let page = house.jobs.decision(&new).await.expect("draws");
+    for wanted in
+        ["Whose preferences", "the 1 person whose", "<td>imports</td>", "What the reward model rewards", "Liked least"]
+    {
+        assert!(page.contains(wanted), "{wanted} is missing in {page}");
+    }
+    let told = serde_json::to_value(house.jobs.preferences(&new).await.expect("reads")).expect("JSON");
+    let labelers = told["labelers"].as_object().into_iter().flatten().map(|(_, labeler)| &labeler["role"]);
+    assert_eq!(labelers.collect::<Vec<_>>(), [&json!("imports")], "{told}");
+    assert!(told["rewarded"]["most_liked"][0]["answer"].is_string(), "{told}");
+    let none = house.jobs.preferences(&PolicyId::base("tiny")).await;
+    assert!(matches!(none, Err(JobError::Store(StoreError::NotFound { .. }))), "{none:?}");
 
     house.champions.roll_back("ada").await.expect("rolls back");
     assert_eq!(house.served(), PolicyId::base("tiny"));
@@ -201,6 +238,9 @@ async fn what_fails_the_gate_is_rejected_and_not_served() {
         house.ask(JobKind::Evaluate, json!({"run": run, "gate": open_gate(), "evaluate": {"max_new_tokens": 8}})).await;
     let job = house.finish(&id).await;
     assert_eq!((job.state, job.error.as_deref()), (JobState::Succeeded, None));
+    let policy = house.policies().await.into_iter().find(|p| p.id == made_by(&job)).expect("listed");
+    let inputs = &policy.gate_report.expect("a gate report")["inputs"];
+    assert!(inputs["reward_accuracy"]["share"].is_number(), "of the other job's reward model: {inputs}");
     assert_eq!(house.served(), PolicyId::base("tiny"));
     house.champions.promote(&made_by(&job), "ada").await.expect("promotes");
     assert_eq!(house.served(), made_by(&job));
@@ -241,6 +281,43 @@ async fn a_crash_at_any_step_loses_nothing_and_does_nothing_twice() {
     }
 }
 
+/// PPO is at work and has done a step.
+fn in_ppo(scheduler: &Scheduler, job: &Job) -> bool {
+    let steps = job.progress.as_ref().and_then(|p| p["step"].as_u64());
+    job.phase == "ppo" && steps.is_some_and(|n| n > 0) && scheduler.process_id().is_some()
+}
+
+/// The iterations that PPO has told of.
+async fn ppo_steps(house: &House, id: &JobId) -> Vec<u64> {
+    let ppo = house.jobs.get(id).await.expect("reads").phases.remove(2);
+    ppo.curves["objective/kl"].iter().map(|point| point.0).collect()
+}
+
+#[tokio::test]
+async fn a_frozen_loop_stops_a_training_process_and_goes_on_with_it_when_thawed() {
+    let dir = data_folder();
+    let mut house = House::open(dir.path(), None).await;
+    let mut params = quick(&open_gate());
+    // So many iterations that the first is far from the last.
+    params["ppo"]["total_episodes"] = json!(8 * 150);
+    let id = house.ask(JobKind::Cycle, params).await;
+    house.tick_until(in_ppo, &id).await.expect("ticks");
+    house.store.write(|tx| frozen::set(tx, "holidays", "olga")).await.expect("freezes");
+    for _ in 0..3 {
+        assert_eq!(house.scheduler.tick().await.expect("ticks"), Tick::Idle);
+        assert_eq!(house.scheduler.process_id(), None);
+    }
+    let (job, done) = (house.job(&id).await, ppo_steps(&house, &id).await);
+    assert_eq!((job.state, job.phase.as_str()), (JobState::Running, "ppo"));
+    assert!(done.len() < 150, "it stopped half-way: {done:?}");
+    assert_eq!(house.served(), PolicyId::base("tiny"));
+    house.store.write(frozen::end).await.expect("thaws");
+    let job = house.finish(&id).await;
+    assert_eq!((job.state, job.error.as_deref()), (JobState::Succeeded, None));
+    assert_eq!(ppo_steps(&house, &id).await, (1..=150).collect::<Vec<_>>(), "every iteration once");
+    assert_eq!(house.served(), made_by(&job));
+}
+
 #[tokio::test]
 async fn a_killed_process_is_resumed_and_a_cancelled_one_stops() {
     let dir = data_folder();
@@ -249,19 +326,13 @@ async fn a_killed_process_is_resumed_and_a_cancelled_one_stops() {
     let mut params = quick(&open_gate());
     params["ppo"]["total_episodes"] = json!(64);
     let id = house.ask(JobKind::Cycle, params.clone()).await;
-    let in_ppo = |scheduler: &Scheduler, job: &Job| {
-        let steps = job.progress.as_ref().and_then(|p| p["step"].as_u64());
-        job.phase == "ppo" && steps.is_some_and(|n| n > 0) && scheduler.process_id().is_some()
-    };
     house.tick_until(in_ppo, &id).await.expect("ticks");
     let process = house.scheduler.process_id().expect("a process").to_string();
     let killed = std::process::Command::new("kill").args(["-9", &process]).status().expect("kills");
     assert!(killed.success());
     let job = house.finish(&id).await;
     assert_eq!((job.state, job.error.as_deref()), (JobState::Succeeded, None));
-    let ppo = house.jobs.get(&id).await.expect("reads").phases.remove(2);
-    let steps: Vec<u64> = ppo.curves["objective/kl"].iter().map(|point| point.0).collect();
-    assert_eq!(steps, (1..=8).collect::<Vec<_>>(), "every iteration once");
+    assert_eq!(ppo_steps(&house, &id).await, (1..=8).collect::<Vec<_>>(), "every iteration once");
 
     params["ppo"]["total_episodes"] = json!(100_000);
     let id = house.ask(JobKind::Cycle, params).await;

@@ -275,9 +275,18 @@ async fn gold_questions_measure_labelers_and_are_not_learned_from_twice() {
     assert!(stats["agreement"]["alpha"].as_f64().is_some_and(|alpha| alpha < 1.0));
     let lea = stats["labelers"].as_array().expect("labelers").iter().find(|l| l["name"] == "lea").expect("lea").clone();
     assert_eq!((&lea["gold"]["pairs"], &lea["rankings"]), (&json!(3), &json!(0)));
+    let results = app.get("/v1/labeling/gold", olga).await.body["gold"][0]["results"].clone();
+    assert_eq!((results.as_array().map(Vec::len), &results[0]["name"]), (Some(1), &json!("lea")));
+    assert_eq!(results[0]["ranking"], json!([[c[0]], [c[2]], [c[1]]]), "in the question's own terms");
+    assert_eq!(results[0]["agreement"], json!({"pairs": 3, "agreed": 2}));
     let unset = app.request(Method::DELETE, &path, olga).send().await.expect("an answer");
     assert_eq!(unset.status(), 204);
     assert_eq!(queue.progress(&queue.lea).await["trust"], Value::Null, "it measures nobody any more");
+    let noted = app.get("/v1/audit?action=labeling", olga).await.body["entries"].clone();
+    let noted: Vec<_> =
+        noted.as_array().expect("a list").iter().map(|e| (&e["actor"], &e["action"], &e["object"])).collect();
+    let (actor, id) = (json!("olga"), &comparison["id"]);
+    assert_eq!(noted, [(&actor, &json!("labeling.ungold"), id), (&actor, &json!("labeling.gold"), id)]);
 }
 
 #[actix_web::test]

@@ -24,23 +24,31 @@ async fn rank(app: &TestApp, key: &str, comparison: &Value) {
     assert_eq!(answer.status, 200, "{answer:?}");
 }
 
-/// A policy that a PPO run made of everything there is now, and one that was trained from it on nothing of that.
-fn learn(app: &TestApp) {
+fn new_run(kind: RunKind, inputs: Value, sha256: &str) -> NewRun {
+    NewRun {
+        kind,
+        job_id: None,
+        base_name: "echo".into(),
+        snapshot_sha256: sha256.to_owned(),
+        inputs,
+        config: json!({}),
+        seed: 1,
+    }
+}
+
+/// A policy that SFT, a reward model and PPO made of everything there is now, and one that was trained from it on nothing of that.
+/// Answers with the snapshot.
+fn learn(app: &TestApp) -> String {
     app.snapshot();
     app.write(|tx| {
         let sha256 = snapshots::list(tx, 1)?.remove(0).sha256;
-        let new = |inputs: Value, sha256: &str| NewRun {
-            kind: RunKind::Ppo,
-            job_id: None,
-            base_name: "echo".into(),
-            snapshot_sha256: sha256.to_owned(),
-            inputs,
-            config: json!({}),
-            seed: 1,
-        };
-        let run = runs::create(tx, &new(json!({}), &sha256))?;
+        let sft = runs::create(tx, &new_run(RunKind::Sft, json!({}), &sha256))?;
+        let init = format!("runs/{sft}/artifact");
+        let reward = runs::create(tx, &new_run(RunKind::Reward, json!({"init": init}), &sha256))?;
+        let inputs = json!({"init": init, "reward": format!("runs/{reward}/artifact")});
+        let run = runs::create(tx, &new_run(RunKind::Ppo, inputs, &sha256))?;
         snapshots::record(tx, "other", "snapshots/gone.json", &json!({}))?;
-        let later = runs::create(tx, &new(json!({"policy": "policies/pol_first"}), "other"))?;
+        let later = runs::create(tx, &new_run(RunKind::Ppo, json!({"init": "policies/pol_first"}), "other"))?;
         let policy = |id: &str, parent: PolicyId, run, sha256: &str| NewPolicy {
             id: PolicyId::from_raw(id),
             base_name: "echo".into(),
@@ -52,8 +60,33 @@ fn learn(app: &TestApp) {
             metrics: json!({}),
         };
         policies::create(tx, &policy("pol_first", PolicyId::base("echo"), run, &sha256))?;
-        policies::create(tx, &policy("pol_second", PolicyId::from_raw("pol_first"), later, "other"))
-    });
+        policies::create(tx, &policy("pol_second", PolicyId::from_raw("pol_first"), later, "other"))?;
+        Ok(sha256)
+    })
+}
+
+/// Id, part, and whether its own snapshot holds it.
+fn parts(policies: &Value) -> Vec<(&str, &str, bool)> {
+    let mut all: Vec<_> = policies
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|one| (text(&one["id"]), text(&one["part"]), one["direct"] == true))
+        .collect();
+    all.sort_unstable();
+    all
+}
+
+/// The same by kind, the direct ones first.
+fn kinds(runs: &Value) -> Vec<(&str, &str, bool)> {
+    let mut all: Vec<_> = runs
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|one| (text(&one["kind"]), text(&one["part"]), one["direct"] == true))
+        .collect();
+    all.sort_unstable_by_key(|&(kind, _, direct)| (kind, !direct));
+    all
 }
 
 fn ids(list: &Value) -> Vec<&str> {
@@ -97,14 +130,14 @@ async fn an_operator_goes_from_a_policy_to_its_rankings_and_from_feedback_to_its
     let demonstration = text(&app.post("/v1/demonstrations", &ops, shown).await.body["id"]).to_owned();
     let lineage = async |id: &str| app.get(&format!("/v1/lineage/{id}"), &ops).await.body;
     assert_eq!(lineage(&comparisons[0]).await["policies"], json!([]), "nothing has learned yet");
-    learn(&app);
+    let snapshot = learn(&app);
 
     let policy = lineage("pol_first").await;
     let training = &policy["policy"]["training"];
     assert_eq!((&policy["kind"], &training["parent"]), (&json!("policy"), &json!("base_echo")));
     let named: Vec<&str> =
         training["newest_rankings"].as_array().expect("rankings").iter().map(|r| text(&r["comparison"])).collect();
-    assert_eq!(training["rankings"], json!(named.len()));
+    assert_eq!((&training["rankings"], &training["rankings_known"]), (&json!(named.len()), &json!(named.len())));
     assert!(!named.is_empty() && named.iter().all(|id| comparisons.iter().any(|c| c == id)), "{training}");
     assert_eq!(training["newest_rankings"][0]["by"], json!("ann"));
 
@@ -113,23 +146,37 @@ async fn an_operator_goes_from_a_policy_to_its_rankings_and_from_feedback_to_its
         let used = &seen["snapshots"][0];
         let trained = named.contains(&id.as_str());
         assert_eq!(used["rankings"], json!(usize::from(trained)), "{used}");
-        assert!(trained || used["held_out"].as_u64() > Some(0), "{used}");
-        // Through the first policy the second has learned from it, too.
-        let policies = &seen["policies"];
-        let mut both = ids(policies);
-        both.sort_unstable();
-        assert_eq!(both, ["pol_first", "pol_second"]);
-        let direct =
-            |id| policies.as_array().is_some_and(|all| all.iter().any(|p| p["id"] == id && p["direct"] == true));
-        assert!(direct("pol_first") && !direct("pol_second"));
-        assert_eq!(ids(&seen["runs"]).len(), 2);
+        assert_eq!(used["held_out_rankings"], json!(usize::from(!trained)), "{used}");
+        if trained {
+            // Through the first policy the second has learned from it, too.
+            assert_eq!(parts(&seen["policies"]), [("pol_first", "trained", true), ("pol_second", "trained", false)]);
+            let learned = [("ppo", "trained", true), ("ppo", "trained", false), ("reward", "trained", true)];
+            assert_eq!(kinds(&seen["runs"])[..], learned, "SFT learned from other things");
+        } else {
+            assert_eq!(
+                parts(&seen["policies"]),
+                [("pol_first", "held_out", true)],
+                "tested on it, and nothing after it"
+            );
+            assert_eq!(kinds(&seen["runs"]), [("reward", "held_out", true)]);
+        }
     }
     let seen = lineage(&demonstration).await;
-    assert_eq!((&seen["kind"], ids(&seen["policies"]).len()), (&json!("demonstration"), 2));
+    assert_eq!(seen["kind"], json!("demonstration"));
+    let (part, found) = if seen["snapshots"][0]["demonstrations"] == 1 { ("trained", 2) } else { ("held_out", 1) };
+    assert_eq!((parts(&seen["policies"])[0].1, ids(&seen["policies"]).len()), (part, found));
 
     let me = app.get("/v1/me", &ann).await.body;
     let person = lineage(text(&me["id"])).await;
     assert_eq!((&person["kind"], &person["snapshots"][0]["rankings"]), (&json!("person"), &training["rankings"]));
     assert_eq!(ids(&person["policies"]).len(), 2);
     assert_eq!(app.get("/v1/lineage/nothing", &ops).await.status, 404);
+
+    // With a judge, the rankings that are held out are what it learns from.
+    app.write(move |tx| runs::create(tx, &new_run(RunKind::Judge, json!({}), &snapshot)));
+    let held_out = comparisons.iter().find(|id| !named.contains(&id.as_str())).expect("some are held out");
+    let seen = lineage(held_out).await;
+    assert_eq!(seen["snapshots"][0]["judge_rankings"], json!(1));
+    assert_eq!(parts(&seen["policies"]), [("pol_first", "judge", true)]);
+    assert_eq!(kinds(&seen["runs"]), [("judge", "judge", true), ("reward", "held_out", true)]);
 }

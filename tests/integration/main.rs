@@ -2,14 +2,17 @@
 
 mod access;
 mod bad_input;
+mod bad_policies;
 mod binary;
 mod challenger;
 mod chat;
+mod classifier;
 mod conversations;
 mod data_room;
 mod diff;
 mod durability;
 mod engine_death;
+mod evaluate_command;
 mod feedback;
 mod jobs;
 mod labeling;
@@ -22,6 +25,8 @@ mod outlook;
 mod page;
 mod pairs;
 mod people;
+mod rounds;
+mod scripted;
 mod stalled;
 mod support;
 mod swaps;

@@ -34,8 +34,9 @@ async fn nothing_starts_by_itself_unless_it_is_set() {
     assert_eq!(seen.status, 200);
     assert_eq!(
         seen.body,
-        json!({"running": null, "queued": 0, "last_cycle_at": null, "new_rankings": 0, "new_demonstrations": 0,
-               "min_new_rankings": null, "schedule": null, "next_at": null})
+        json!({"running": null, "queued": 0, "frozen": null, "last_cycle_at": null, "rankings": 0, "rankings_left_out": 0,
+               "demonstrations": 0, "new_rankings": 0, "new_demonstrations": 0, "min_new_rankings": null, "schedule": null,
+               "next_at": null, "drift": false})
     );
 }
 
@@ -44,6 +45,7 @@ async fn the_way_to_the_next_cycle_is_counted_from_the_last() {
     let mut setup = Setup::default();
     setup.config.retrain.min_new_rankings = Some(50);
     setup.config.retrain.schedule = Some("0 3 * * *".into());
+    setup.config.retrain.drift.share = 0.2;
     let app = TestApp::with(setup).await;
     let ops = app.person("ops", Role::Operator);
     import(&app, &ops, 0..4).await;
@@ -52,13 +54,34 @@ async fn the_way_to_the_next_cycle_is_counted_from_the_last() {
     let seen = app.get("/v1/loop", &ops).await.body;
     assert_eq!((&seen["new_rankings"], &seen["min_new_rankings"]), (&json!(4), &json!(50)));
     assert_eq!((&seen["new_demonstrations"], &seen["schedule"]), (&json!(1), &json!("0 3 * * *")));
+    assert_eq!(seen["drift"], json!(true));
     assert!(seen["next_at"].as_str().is_some_and(|at| at.ends_with("T03:00:00.000000Z")), "{seen}");
 
     failed_cycle(&app, &ops).await;
     import(&app, &ops, 4..6).await;
     let seen = app.get("/v1/loop", &ops).await.body;
     assert_eq!((&seen["new_rankings"], &seen["new_demonstrations"]), (&json!(2), &json!(0)));
+    assert_eq!((&seen["rankings"], &seen["demonstrations"]), (&json!(6), &json!(1)));
     assert!(seen["last_cycle_at"].is_string() && seen["running"] == Value::Null, "{seen}");
+}
+
+#[tokio::test]
+async fn what_is_left_out_of_training_is_counted_apart() {
+    let app = TestApp::start().await;
+    let ops = app.person("ops", Role::Operator);
+    import(&app, &ops, 0..4).await;
+    let question = json!([{"role": "user", "content": "q"}]);
+    let comparison = app.post("/v1/comparisons", &ops, json!({"messages": question, "k": 2})).await.body;
+    let path = format!("/v1/comparisons/{}/ranking", comparison["id"].as_str().expect("an id"));
+    assert_eq!(app.post(&path, &ops, json!({"not_rankable": true, "ranking": []})).await.status, 200);
+    let listed = app.get("/v1/prompts?source=import", &ops).await.body;
+    let demonstration = app.post("/v1/demonstrations", &ops, json!({"messages": question, "ideal": "a"})).await.body;
+    let excluded = json!({"ids": [listed["prompts"][0]["id"], demonstration["id"]], "reason": "wrong"});
+    assert_eq!(app.post("/v1/exclusions", &ops, excluded).await.status, 200);
+    let seen = app.get("/v1/loop", &ops).await.body;
+    let count = |name: &str| seen[name].as_u64().expect("a count");
+    assert_eq!((count("rankings"), count("new_rankings"), count("rankings_left_out")), (3, 3, 2));
+    assert_eq!((count("demonstrations"), count("new_demonstrations")), (0, 0));
 }
 
 #[tokio::test]

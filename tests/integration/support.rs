@@ -113,7 +113,7 @@ impl TestApp {
     /// What a snapshot taken now holds.
     pub(crate) fn snapshot(&self) -> DataSet {
         let path = self.data.path().to_owned();
-        let take = move || snapshot::take(&Store::open(&path).expect("opens")).expect("takes").data;
+        let take = move || snapshot::take(&Store::open(&path).expect("opens"), None).expect("takes").data;
         std::thread::spawn(take).join().expect("joins")
     }
 

@@ -26,6 +26,9 @@ pub struct RankedPrompt {
     /// Overall quality of each answer by the labeler, 1 (worst) to 7 (best), where one was given; empty where none was.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub quality: Vec<Option<u8>>,
+    /// What the labeler found in each answer ("inappropriate"); empty where nothing was found in any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub flags: Vec<Vec<String>>,
     /// Who ranked (for splits by user).
     pub labeler: String,
 }

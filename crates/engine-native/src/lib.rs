@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use batcher::Batcher;
 use hone_domain::{Engine, EngineError, LoadedPolicy, PolicyFiles};
 use hone_learn::model::Format;
-use hone_learn::{Adapter, Base, ModelConfig};
+use hone_learn::{Adapter, Base, ModelConfig, Served};
 use hone_text::ChatTokenizer;
 use policy::{NativePolicy, Weights};
 use std::collections::HashMap;
@@ -86,7 +86,7 @@ impl Engine for NativeEngine {
 fn read(bases: &Bases, format: Option<Format>, files: &PolicyFiles) -> Result<Weights, EngineError> {
     let base = base(bases, format, &files.base_dir)?;
     let adapter = files.adapter_dir.as_deref().map(|dir| {
-        let adapter = Adapter::load(dir, base.base.config());
+        let adapter = Adapter::load(dir, base.base.config()).and_then(|adapter| Served::new(&base.base, &adapter));
         adapter.map_err(|e| EngineError::Load(format!("the adapter in {}: {e}", dir.display())))
     });
     Ok(Weights { adapter: adapter.transpose()?, base })

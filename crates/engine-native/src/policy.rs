@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use hone_domain::ids::PolicyId;
 use hone_domain::{EngineError, GenerateRequest, LoadedPolicy, StreamEvent};
 use hone_learn::generate::Session;
-use hone_learn::{Adapter, Workspace};
+use hone_learn::{Served, Workspace};
 use hone_text::{Answer, logprob_of};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -15,7 +15,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 /// What computes: the base, and the adapter of every policy but the base itself.
 pub(crate) struct Weights {
     pub(crate) base: Arc<LoadedBase>,
-    pub(crate) adapter: Option<Adapter>,
+    pub(crate) adapter: Option<Served>,
 }
 
 pub(crate) struct NativePolicy {

@@ -42,6 +42,14 @@ pub enum LearnError {
         /// What is wrong, and what to do.
         reason: String,
     },
+    /// A classifier folder lacks something or contradicts itself.
+    #[error("{} is not a usable classifier: {reason}; `hone classifier train --out DIR` makes one", path.display())]
+    BadClassifier {
+        /// The folder.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// The architecture is outside of the Llama family that this crate computes.
     #[error("the architecture \"{found}\" is not supported: {reason}; supported are Llama, Mistral and Qwen2 models")]
     UnsupportedArchitecture {
@@ -120,6 +128,14 @@ pub enum LearnError {
     #[error("training data: {reason}")]
     BadData {
         /// What is missing or wrong, and what to do.
+        reason: String,
+    },
+    /// The data of an evaluation suite can't be used, or two results of it can't be compared.
+    #[error("suite {suite}: {reason}")]
+    BadSuite {
+        /// Which suite.
+        suite: String,
+        /// What is wrong, with the line where there is one, and what to do.
         reason: String,
     },
     /// The run was asked to stop and did; it can be resumed.

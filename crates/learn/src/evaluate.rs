@@ -1,69 +1,34 @@
 //! Two policies on held-out prompts: rewards, win rate, KL to the reference, answer lengths, each with an interval. The gate decides
 //! on this report; nothing is learned here.
 
+mod asking;
+mod config;
 mod judge;
 pub mod length;
+mod rounds;
+pub mod suites;
 
+pub use config::EvaluateConfig;
 pub use judge::{BestOfN, Judgement};
+pub use rounds::{Round, better};
 
 use crate::LearnError;
-use crate::gae::{EosRule, mean_variance};
-use crate::generate::{GenerateConfig, generate};
+use crate::gae::mean_variance;
 use crate::head;
 use crate::lora::Adapter;
 use crate::model::{Base, Batch, Keep, Workspace, forward};
+use crate::train::Context;
 use crate::train::data::{Encoder, Limits, Sequence};
-use crate::train::roles::{self, RewardModel};
-use crate::train::{Clock, Context, Progress};
+use crate::train::roles::RewardModel;
+use asking::{Answers, Asking};
+use hone_domain::ids::PolicyId;
 use hone_domain::{Message, PromptItem};
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::SeedableRng;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Two-sided 95 % quantile of the normal distribution.
-const Z95: f64 = 1.959_963_984_540_054;
-
-/// Settings of an evaluation.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct EvaluateConfig {
-    /// Most prompts that are used, the first ones of the list.
-    pub prompts_max: usize,
-    /// Longer prompts are skipped.
-    pub prompt_tokens_max: usize,
-    /// Most tokens of an answer; the same as in PPO, or lengths and rewards can't be compared.
-    pub max_new_tokens: usize,
-    /// Sampling temperature of both policies. Above 0.
-    pub temperature: f64,
-    /// As in PPO: the score of an answer that doesn't end by itself. `null` (the default) asks only what the reward model says.
-    pub missing_eos_score: Option<f64>,
-    /// Tokens worked off at once: bounds the memory, not the result.
-    pub micro_batch_tokens: usize,
-    /// Prompts that are answered together.
-    pub batch_prompts: usize,
-    /// Answers of which the old policy's best is compared too, where there is a judge; 0 or 1 leaves it out.
-    pub best_of: usize,
-    /// Pairs of answers that the report keeps to be looked at.
-    pub samples_max: usize,
-}
-
-impl Default for EvaluateConfig {
-    fn default() -> Self {
-        Self {
-            prompts_max: 128,
-            prompt_tokens_max: 256,
-            max_new_tokens: 64,
-            temperature: 1.0,
-            missing_eos_score: None,
-            micro_batch_tokens: 1024,
-            batch_prompts: 32,
-            best_of: 4,
-            samples_max: 16,
-        }
-    }
-}
+pub(crate) const Z95: f64 = 1.959_963_984_540_054;
 
 /// The adapters that are compared; `None` is the bare base.
 #[derive(Debug, Clone, Copy)]
@@ -78,6 +43,8 @@ pub struct Contenders<'a> {
     pub reward: &'a Path,
     /// The judge: a reward model that the policy was not optimised against, where there is one.
     pub judge: Option<&'a Path>,
+    /// Policies of earlier rounds that might be better than the candidate.
+    pub earlier: &'a BTreeMap<PolicyId, PathBuf>,
 }
 
 /// A figure and its 95 % interval.
@@ -139,16 +106,11 @@ pub struct EvaluateReport {
     /// What the judge says, where there was one.
     #[serde(default)]
     pub judge: Option<Judgement>,
+    /// What policies of earlier rounds do on the same prompts, against the new one.
+    #[serde(default)]
+    pub earlier: Vec<Round>,
     /// Some pairs of answers.
     pub samples: Vec<Sample>,
-}
-
-/// What one policy did on all prompts.
-#[derive(Default)]
-struct Answers {
-    sequences: Vec<Sequence>,
-    ended: Vec<bool>,
-    rewards: Vec<f64>,
 }
 
 /// Lets both policies answer the prompts and compares them. Both draw from the same seed, so equal policies give equal answers.
@@ -161,34 +123,27 @@ pub fn policies(
     contenders: &Contenders<'_>,
     ctx: &mut Context<'_>,
 ) -> Result<EvaluateReport, LearnError> {
-    let Contenders { old, new, reference, reward, judge } = *contenders;
+    let Contenders { old, new, reference, reward, judge, earlier } = *contenders;
     let load = |dir: Option<&Path>| dir.map(|d| Adapter::load(d, ctx.base.config())).transpose();
     let (old, new, reference) = (load(old)?, load(new)?, load(reference)?);
     let reward = RewardModel::load(reward, ctx.base)?;
     let judge = judge.map(|dir| RewardModel::load(dir, ctx.base)).transpose()?;
     let (used, encoded, skipped) = encode(config, prompts, ctx)?;
     let best_of = if judge.is_some() && config.best_of > 1 { config.best_of } else { 0 };
-    let mut ws = Workspace::new();
-    let mut tally = Tally { clock: Clock::new(0, 0.0), answers: 0, answers_total: (2 + best_of) * encoded.len() };
-    let by_old = answer(config, &encoded, old.as_ref(), &reward, &mut tally, &mut ws, ctx)?;
-    let by_new = answer(config, &encoded, new.as_ref(), &reward, &mut tally, &mut ws, ctx)?;
-    let logprobs = |adapter: Option<&Adapter>, ws: &mut Workspace| {
-        roles::logprobs(ctx.base, adapter, &by_new.sequences, config.temperature, config.micro_batch_tokens, ws)
-    };
-    let (p, q) = (logprobs(new.as_ref(), &mut ws)?, logprobs(reference.as_ref(), &mut ws)?);
-    let kl: Vec<f64> =
-        p.iter().zip(&q).map(|(p, q)| p.logprob.iter().sum::<f64>() - q.logprob.iter().sum::<f64>()).collect();
+    let answers_total = (2 + best_of + earlier.len()) * encoded.len();
+    let mut asking = Asking::new(config, &reward, judge.as_ref(), answers_total);
+    let by_old = asking.answer(&encoded, old.as_ref(), ctx)?;
+    let by_new = asking.answer(&encoded, new.as_ref(), ctx)?;
+    let kl = asking.kl(&by_new, new.as_ref(), reference.as_ref(), ctx)?;
     let mut report = compare(&by_old, &by_new, &kl);
-    if let Some(judge) = &judge {
-        let repeated: Vec<Vec<u32>> = encoded.iter().flat_map(|p| std::iter::repeat_n(p, best_of)).cloned().collect();
-        let drawn = answer(config, &repeated, old.as_ref(), &reward, &mut tally, &mut ws, ctx)?;
-        let best = judge::best_of(&drawn.rewards, best_of).into_iter().map(|i| drawn.sequences[i].clone()).collect();
-        let mut rewards = |answers: &Vec<Sequence>| {
-            judge.rewards(ctx.base, answers, ctx.tokenizer.eos_ids(), config.micro_batch_tokens, &mut ws)
-        };
-        let (of_old, of_new, of_best) = (rewards(&by_old.sequences)?, rewards(&by_new.sequences)?, rewards(&best)?);
-        report.judge = Some(judge::judgement(&of_old, &of_new, (best_of > 0).then_some((best_of, &of_best))));
+    let of_new = asking.verdict(&by_new, ctx)?;
+    if judge.is_some() {
+        let best = asking.best_of(best_of, &encoded, old.as_ref(), ctx)?;
+        let (of_old, of_best) = (asking.verdict(&by_old, ctx)?, asking.verdict(&best, ctx)?);
+        let best = (best_of > 0).then_some((best_of, of_best.as_slice()));
+        report.judge = Some(judge::judgement(&of_old, &of_new, &length_differences(&by_old, &by_new), best));
     }
+    report.earlier = rounds::compare(earlier, &encoded, &of_new, &mut asking, ctx)?;
     report.skipped = skipped;
     report.samples = samples(&used, &by_old, &by_new, ctx, config.samples_max);
     Ok(report)
@@ -227,78 +182,28 @@ fn encode<'p>(
     Ok((used, encoded, encoder.misfits.skipped))
 }
 
-/// How far the evaluation is.
-struct Tally {
-    clock: Clock,
-    answers: usize,
-    answers_total: usize,
-}
-
-/// One policy's answers and their rewards.
-fn answer(
-    config: &EvaluateConfig,
-    prompts: &[Vec<u32>],
-    policy: Option<&Adapter>,
-    reward: &RewardModel,
-    tally: &mut Tally,
-    ws: &mut Workspace,
-    ctx: &mut Context<'_>,
-) -> Result<Answers, LearnError> {
-    let eos_ids = ctx.tokenizer.eos_ids();
-    let sampling = GenerateConfig {
-        max_new_tokens: config.max_new_tokens,
-        temperature: config.temperature as f32,
-        top_p: 1.0,
-        eos_ids: eos_ids.to_vec(),
-    };
-    let rule = EosRule { replace: config.missing_eos_score, penalty: 0.0 };
-    let mut rng = ChaCha8Rng::seed_from_u64(ctx.seed);
-    let mut out = Answers::default();
-    for chunk in prompts.chunks(config.batch_prompts.max(1)) {
-        if ctx.stopped() {
-            return Err(LearnError::Stopped);
-        }
-        let drawn = generate(ctx.base, policy, chunk, &sampling, &mut rng)?;
-        let sequences: Vec<Sequence> = chunk.iter().zip(&drawn).map(|(p, g)| Sequence::new(p, &g.tokens)).collect();
-        let rewards = reward.rewards(ctx.base, &sequences, eos_ids, config.micro_batch_tokens, ws)?;
-        out.rewards.extend(rewards.iter().zip(&drawn).map(|(&r, g)| rule.apply(r, g.ended)));
-        out.ended.extend(drawn.iter().map(|g| g.ended));
-        out.sequences.extend(sequences);
-        tally.clock.add(chunk.len() as f64);
-        tally.answers += chunk.len();
-        let (step, steps_total) = (tally.answers, tally.answers_total);
-        (ctx.report)(&Progress {
-            phase: "evaluate".to_owned(),
-            step,
-            steps_total,
-            rate: tally.clock.rate(),
-            rate_unit: "answers/s",
-            seconds_left: tally.clock.seconds_left(step, steps_total),
-            metrics: BTreeMap::new(),
-        });
-    }
-    Ok(out)
-}
-
 /// What a difference above, at and below 0 counts as: a win, half of one, none.
 fn won(gain: &f64) -> f64 {
     if *gain > 0.0 { 1.0 } else { f64::from(u8::from(*gain == 0.0)) / 2.0 }
+}
+
+/// New - old, tokens, prompt by prompt.
+fn length_differences(old: &Answers, new: &Answers) -> Vec<f64> {
+    new.lengths().iter().zip(old.lengths()).map(|(n, o)| n - o).collect()
 }
 
 fn compare(old: &Answers, new: &Answers, kl: &[f64]) -> EvaluateReport {
     let gains: Vec<f64> = new.rewards.iter().zip(&old.rewards).map(|(n, o)| n - o).collect();
     let wins: Vec<f64> = gains.iter().map(won).collect();
     let n = gains.len();
-    let lengths = |a: &Answers| a.sequences.iter().map(|s| s.response_len() as f64).collect::<Vec<_>>();
-    let (tokens_old, tokens_new) = (lengths(old), lengths(new));
-    let differences: Vec<f64> = tokens_new.iter().zip(&tokens_old).map(|(n, o)| n - o).collect();
+    let (tokens_old, tokens_new) = (old.lengths(), new.lengths());
     let mean = |tokens: &[f64]| tokens.iter().sum::<f64>() / n as f64;
     EvaluateReport {
         reward_old_mean: mean_interval(&old.rewards),
         reward_new_mean: mean_interval(&new.rewards),
         reward_gain: mean_interval(&gains),
         win_rate: wilson_interval(wins.iter().sum(), n),
-        win_rate_length_controlled: length::controlled_win_rate(&wins, &differences),
+        win_rate_length_controlled: length::controlled_win_rate(&wins, &length_differences(old, new)),
         reward_length_correlation: length::correlation(&new.rewards, &tokens_new),
         kl_nats: mean_interval(kl),
         response_tokens_old: mean(&tokens_old),
@@ -307,6 +212,7 @@ fn compare(old: &Answers, new: &Answers, kl: &[f64]) -> EvaluateReport {
         n,
         skipped: 0,
         judge: None,
+        earlier: Vec::new(),
         samples: Vec::new(),
     }
 }
@@ -333,6 +239,17 @@ pub fn mean_interval(xs: &[f64]) -> Estimate {
     Estimate { mean, low: mean - half, high: mean + half }
 }
 
+/// Sum of `of` / sum of `all`, where each place is one independent group: the interval of a ratio by linearisation (Cochran, "Sampling
+/// Techniques", 1977, 6.4), so that the pairs of one ranking don't count as so many witnesses.
+#[must_use]
+pub fn ratio_interval(of: &[f64], all: &[f64]) -> Estimate {
+    let (n, total) = (of.len() as f64, all.iter().sum::<f64>());
+    let mean = of.iter().sum::<f64>() / total;
+    let squares: f64 = of.iter().zip(all).map(|(x, y)| (x - mean * y).powi(2)).sum();
+    let half = if n > 1.0 { Z95 * (n / (n - 1.0) * squares).sqrt() / total } else { f64::MAX / 2.0 };
+    Estimate { mean, low: mean - half, high: mean + half }
+}
+
 /// Wilson's score interval of a share (Wilson 1927): it stays within 0..1 and has a width where all or none won.
 #[must_use]
 pub fn wilson_interval(wins: f64, n: usize) -> Estimate {
@@ -340,7 +257,8 @@ pub fn wilson_interval(wins: f64, n: usize) -> Estimate {
     let (p, z2) = (wins / n, Z95 * Z95);
     let middle = (p + z2 / (2.0 * n)) / (1.0 + z2 / n);
     let half = Z95 / (1.0 + z2 / n) * (p * (1.0 - p) / n + z2 / (4.0 * n * n)).sqrt();
-    Estimate { mean: p, low: middle - half, high: middle + half }
+    // Rounding may put an end on the wrong side of 0 or 1.
+    Estimate { mean: p, low: (middle - half).min(p), high: (middle + half).max(p) }
 }
 
 /// log p(token[t] | token[..t]) at temperature 1 for t = 1..T, natural log: the trainer's side of the serve check.
@@ -367,6 +285,16 @@ mod tests {
     fn answers(rewards: &[f64]) -> Answers {
         let sequences = rewards.iter().map(|_| Sequence::new(&[1], &[2, 3])).collect();
         Answers { sequences, ended: vec![true; rewards.len()], rewards: rewards.to_vec() }
+    }
+
+    #[test]
+    fn a_ratio_has_the_interval_of_its_groups() {
+        // With groups of equal size it is the mean of their shares; R: t.test(c(1, .5, 0, 1), ...) has the same standard error, 0.2394.
+        let (ratio, mean) = (ratio_interval(&[6.0, 3.0, 0.0, 6.0], &[6.0; 4]), mean_interval(&[1.0, 0.5, 0.0, 1.0]));
+        assert!((ratio.mean - 0.625).abs() < 1e-12 && (ratio.low - mean.low).abs() < 1e-12, "{ratio:?} {mean:?}");
+        // A group without a pair says nothing.
+        assert!((ratio_interval(&[6.0, 0.0], &[6.0, 0.0]).mean - 1.0).abs() < 1e-12);
+        assert!(ratio_interval(&[1.0], &[2.0]).low < -1e9, "one group alone");
     }
 
     #[test]
@@ -399,5 +327,6 @@ mod tests {
         assert!((w.low - 0.490_2).abs() < 1e-4 && (w.high - 0.943_3).abs() < 1e-4, "{w:?}");
         let all = wilson_interval(20.0, 20);
         assert!(all.high <= 1.0 + 1e-12 && all.low > 0.8 && all.low < 1.0);
+        assert!((1..300).all(|n| wilson_interval(0.0, n).low <= 0.0 && wilson_interval(n as f64, n).high >= 1.0));
     }
 }

@@ -5,6 +5,7 @@
 
 mod backend;
 pub mod checkpoint;
+pub mod classify;
 mod error;
 pub mod evaluate;
 pub mod files;
@@ -29,5 +30,5 @@ pub mod train;
 
 pub use error::LearnError;
 pub use lora::{Adapter, LoraConfig};
-pub use model::{Base, Batch, Device, Keep, ModelConfig, Workspace, backward, forward};
+pub use model::{Base, Batch, Device, Keep, ModelConfig, Served, Workspace, backward, forward};
 pub use params::{Param, Params};

@@ -119,15 +119,16 @@ fn windows_that_are_shorter_than_the_sequence_in_every_block_or_in_the_upper_one
 fn logits_of_a_session() {
     for name in ["llama", "llama_linear", "mistral", "mistral_window", "qwen2", "qwen2_window"] {
         let g = Golden::open(name);
+        let served = hone_learn::Served::new(&g.base, &g.adapter).expect("fits");
         for (i, tokens) in SEQUENCES.iter().enumerate() {
             let expected = g.get(&format!("logits.{i}"));
             let (mut session, mut ws) = (hone_learn::generate::Session::new(&g.base), Workspace::new());
             // Two tokens at once, then one by one.
-            let mut logits = session.prefill(&g.base, Some(&g.adapter), &tokens[..2], &mut ws).expect("prefill");
+            let mut logits = session.prefill(&g.base, Some(&served), &tokens[..2], &mut ws).expect("prefill");
             for (t, row) in expected.chunks_exact(40).enumerate().skip(1) {
                 assert_close("logits", &logits, row, 1e-4);
                 if let Some(&token) = tokens.get(t + 1) {
-                    logits = session.prefill(&g.base, Some(&g.adapter), &[token], &mut ws).expect("step");
+                    logits = session.prefill(&g.base, Some(&served), &[token], &mut ws).expect("step");
                 }
             }
         }

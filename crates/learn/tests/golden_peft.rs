@@ -2,7 +2,7 @@
 //! written them again.
 
 use hone_learn::generate::Session;
-use hone_learn::{Adapter, Base, Batch, Keep, Workspace, forward, head};
+use hone_learn::{Adapter, Base, Batch, Keep, Served, Workspace, forward, head};
 use safetensors::SafeTensors;
 use std::path::Path;
 
@@ -25,7 +25,11 @@ fn furthest(found: &[f32], expected: &[f32]) -> f32 {
 /// The logits of every position, `(tokens, vocab)`.
 fn logits(base: &Base, adapter: Option<&Adapter>) -> Vec<f32> {
     let (mut session, mut ws) = (Session::new(base), Workspace::new());
-    SEQUENCE.iter().flat_map(|&token| session.prefill(base, adapter, &[token], &mut ws).expect("a step")).collect()
+    let served = adapter.map(|adapter| Served::new(base, adapter).expect("fits"));
+    SEQUENCE
+        .iter()
+        .flat_map(|&token| session.prefill(base, served.as_ref(), &[token], &mut ws).expect("a step"))
+        .collect()
 }
 
 /// The adapter as it was read, and as it is read again from what hone writes.

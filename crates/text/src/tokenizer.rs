@@ -29,6 +29,8 @@ struct Inner {
     special_texts: Vec<String>,
     bos: Option<u32>,
     pad: Option<u32>,
+    /// What stands before a text without a context.
+    opening: Option<u32>,
     /// The end-of-turn token first, then every other id that ends an answer.
     eos: Vec<u32>,
     /// What formats are compiled with, from the first answer on that has one.
@@ -62,6 +64,7 @@ impl ChatTokenizer {
             |name: &str, key: &str| if folder.names(name) { id(name) } else { folder.ids(key).first().copied() };
         let bos = named("bos_token", "bos_token_id");
         let pad = named("pad_token", "pad_token_id");
+        let opening = bos.or(id("eos_token"));
         let mut eos: Vec<u32> = id("eos_token").into_iter().chain(folder.ids("eos_token_id")).collect();
 
         let mut tokens: BTreeMap<&str, String> =
@@ -87,7 +90,7 @@ impl ChatTokenizer {
         let mut literal = tokenizer.clone();
         literal.set_encode_special_tokens(true);
         let grammars = OnceLock::new();
-        let inner = Inner { tokenizer, literal, template, plain, special_texts, bos, pad, eos, grammars };
+        let inner = Inner { tokenizer, literal, template, plain, special_texts, bos, pad, opening, eos, grammars };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -138,6 +141,16 @@ impl ChatTokenizer {
         Ok(tokens)
     }
 
+    /// Plain text with the special tokens that the tokenizer sets by itself, such as begin-of-text, and those that it reads in the text:
+    /// what `transformers` makes of a text, and lm-evaluation-harness with it.
+    ///
+    /// # Errors
+    /// When the tokenizer fails.
+    pub fn encode_by_default(&self, text: &str) -> Result<Vec<u32>, TextError> {
+        let encoding = self.inner.tokenizer.encode_fast(text, true).map_err(|e| TextError::Encode(e.to_string()))?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
     /// Tokens to text, special tokens left out. Ids that the tokenizer doesn't know are left out too.
     #[must_use]
     pub fn decode(&self, tokens: &[u32]) -> String {
@@ -173,6 +186,13 @@ impl ChatTokenizer {
     #[must_use]
     pub fn bos_id(&self) -> Option<u32> {
         self.inner.bos
+    }
+
+    /// What stands before a text that has no context, so that its first token has a probability: begin-of-text, or end-of-text of models
+    /// without one.
+    #[must_use]
+    pub fn opening_id(&self) -> u32 {
+        self.inner.opening.unwrap_or_else(|| self.eos_id())
     }
 
     /// The padding token, of models that have one.

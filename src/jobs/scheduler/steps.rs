@@ -37,8 +37,9 @@ impl Scheduler {
     ) -> Result<Outcome, JobError> {
         if !held.work.runs.contains_key(&kind) {
             let (id, params, mut work) = (held.id.clone(), held.params.clone(), held.work.clone());
+            let suites = self.options.suites.clone();
             let create = move |tx: &Connection| {
-                let created = phases::create_run(tx, kind, &id, &params, &work);
+                let created = phases::create_run(tx, kind, &id, &params, &work, &suites);
                 created.map_or_else(
                     |e| Ok(Err(e)),
                     |run| {
@@ -77,17 +78,19 @@ impl Scheduler {
         let (passed, reasons) = (report.passed, report.reasons());
         tracing::info!(job = %held.id, policy = %policy.id, passed, reasons, "the gate has decided");
         held.work.done.push(Phase::Gate);
-        let (job, work) = (held.id.clone(), serde_json::to_value(&held.work).map_err(StoreError::from)?);
-        let report = serde_json::to_value(&report).map_err(StoreError::from)?;
+        let (job, mut work) = (held.id.clone(), held.work.clone());
         let keep = move |tx: &Connection| {
-            policies::keep_gate_report(tx, &policy.id, &report, passed)?;
-            jobs::save(tx, &job, Phase::Gate.as_str(), &work)
+            policies::keep_gate_report(tx, &policy.id, &serde_json::to_value(&report)?, passed)?;
+            let elected = phases::elect(tx, &report, &mut work)?;
+            jobs::save(tx, &job, Phase::Gate.as_str(), &serde_json::to_value(&work)?)?;
+            Ok((work, elected))
         };
-        self.store.write(keep).await?;
+        let (work, elected) = self.store.write(keep).await?;
+        held.work = work;
         if !passed {
             drop(loaded);
             self.champions.prune().await;
-            return Ok(Outcome::Over(JobState::Rejected, Some(reasons)));
+            return Ok(if elected { Outcome::GoesOn } else { Outcome::Over(JobState::Rejected, Some(reasons)) });
         }
         held.loaded = Some(loaded);
         Ok(Outcome::GoesOn)

@@ -128,6 +128,7 @@ mod tests {
             candidates: vec!["a".into(), "b".into()],
             ranking: Ranking::from_ranks(&[0, 1]).expect("ranks"),
             quality: Vec::new(),
+            flags: Vec::new(),
             labeler: format!("user_{labeler}"),
         };
         let origin = Origin { sender: Some(format!("user_{sender}")), vouched: false };

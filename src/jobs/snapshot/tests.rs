@@ -14,6 +14,7 @@ fn ranked(sender: &str, prompt: &str, ranks: &[u32]) -> Stored<RankedPrompt> {
         candidates: ranks.iter().map(ToString::to_string).collect(),
         ranking: Ranking::from_ranks(ranks).expect("ranks"),
         quality: Vec::new(),
+        flags: Vec::new(),
         labeler: sender.to_owned(),
     };
     from(sender, false, item)
@@ -26,7 +27,19 @@ fn feedback(items: &[(String, String)]) -> Feedback {
         demonstrations: vec![],
         prompts: items.iter().map(|(u, p)| from(u, false, vec![Message::user(p.clone())])).collect(),
         nobody: Some(String::new()),
+        too_old: 0,
     }
+}
+
+#[test]
+fn old_rankings_make_room_for_new_ones() {
+    assert_eq!(too_old(300, 100, 1.0), 100, "as many old as new");
+    assert_eq!(too_old(300, 100, 0.5), 150);
+    assert_eq!(too_old(300, 100, 0.0), 200, "new ones alone");
+    assert_eq!(too_old(300, 100, 9.0), 0, "there are fewer");
+    assert_eq!(too_old(300, 300, 1.0), 0, "all are new");
+    assert_eq!(too_old(300, 0, 0.0), 0, "none is new");
+    assert_eq!(too_old(300, 1, 0.1), 298, "a part of one is one");
 }
 
 fn keys(prompts: &[PromptItem]) -> HashSet<String> {
@@ -106,7 +119,7 @@ fn ties_all_over_teach_nothing() {
 fn the_same_data_is_the_same_file_and_a_changed_file_is_noticed() {
     let dir = tempfile::tempdir().expect("temp dir");
     let store = Store::open(dir.path()).expect("opens");
-    let (a, b) = (take(&store).expect("takes"), take(&store).expect("takes"));
+    let (a, b) = (take(&store, None).expect("takes"), take(&store, None).expect("takes"));
     assert_eq!(a, b);
     assert_eq!(load(dir.path(), &a.sha256).expect("loads"), a.data);
     let path = path_of(dir.path(), &a.sha256);

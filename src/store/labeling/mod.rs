@@ -49,32 +49,7 @@ text_enum! {
     }
 }
 
-/// A task as stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Task {
-    /// Its id.
-    pub id: TaskId,
-    /// What is asked.
-    pub kind: Kind,
-    /// Why.
-    pub purpose: Purpose,
-    /// The comparison that is to be ranked.
-    pub comparison: Option<ComparisonId>,
-    /// Whose prompt it is.
-    pub prompt_from: UserId,
-    /// The prompt.
-    pub messages: Vec<Message>,
-    /// The candidates' places in the order shown: the first one shown is the one at `order[0]`.
-    pub order: Vec<usize>,
-    /// Where it stands.
-    pub state: State,
-    /// Until when it is its labeler's alone.
-    pub lease_until: String,
-    /// The demonstration that it ended with.
-    pub demonstration: Option<DemonstrationId>,
-}
-
-/// A task to be handed out.
+/// What a task asks of whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewTask {
     /// Who works on it.
@@ -89,19 +64,38 @@ pub struct NewTask {
     pub prompt_from: UserId,
     /// The prompt.
     pub messages: Vec<Message>,
-    /// The candidates' places in the order shown.
+    /// The candidates' places in the order shown: the first one shown is the one at `order[0]`.
     pub order: Vec<usize>,
 }
 
+/// A task that was handed out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Task {
+    /// Its id.
+    pub id: TaskId,
+    /// What is asked.
+    pub asked: NewTask,
+    /// Where it stands.
+    pub state: State,
+    /// Until when it is its labeler's alone.
+    pub lease_until: String,
+    /// The demonstration that it ended with.
+    pub demonstration: Option<DemonstrationId>,
+}
+
 fn from_row(row: &Row<'_>) -> rusqlite::Result<Task> {
-    Ok(Task {
-        id: TaskId::from_raw(row.get::<_, String>("id")?),
+    let asked = NewTask {
+        user: UserId::from_raw(row.get::<_, String>("user_id")?),
         kind: row.get("kind")?,
         purpose: row.get("purpose")?,
         comparison: row.get::<_, Option<String>>("comparison_id")?.map(ComparisonId::from_raw),
         prompt_from: UserId::from_raw(row.get::<_, String>("prompt_from")?),
         messages: json(row, "messages_json")?,
         order: json(row, "order_json")?,
+    };
+    Ok(Task {
+        id: TaskId::from_raw(row.get::<_, String>("id")?),
+        asked,
         state: row.get("state")?,
         lease_until: row.get("lease_until")?,
         demonstration: row.get::<_, Option<String>>("demonstration_id")?.map(DemonstrationId::from_raw),
@@ -187,9 +181,9 @@ pub fn to_be_ended(c: &Connection, id: &TaskId, user: &UserId) -> Result<Task, S
     }
     let sql = "select count(*) from labeling_tasks
                where comparison_id = ?1 and user_id <> ?2 and purpose = 'new' and state in ('leased', 'done')";
-    let comparison = task.comparison.as_ref().map(ComparisonId::as_str);
+    let comparison = task.asked.comparison.as_ref().map(ComparisonId::as_str);
     let others: i64 = c.query_row(sql, params![comparison, user.as_str()], |row| row.get(0))?;
-    if task.purpose == Purpose::New && others > 0 {
+    if task.asked.purpose == Purpose::New && others > 0 {
         return ended("had to be answered sooner, somebody else has it now");
     }
     Ok(task)

@@ -4,10 +4,11 @@
 /** The pages. */
 export type Page = 'chat' | 'compare' | 'label' | 'operate' | 'sign-in';
 
-/** Where we are: the page, what follows it (an id), and the query. */
+/** Where we are: the page, what follows it (an id, or a room), what is looked at there, and the query. */
 export interface Place {
   page: Page;
   id: string | null;
+  detail: string | null;
   query: URLSearchParams;
 }
 
@@ -16,12 +17,19 @@ const pages: readonly string[] = ['chat', 'compare', 'label', 'operate', 'sign-i
 /** Reads a place from the address's hash; what isn't known is the chat. */
 export function parse(hash: string): Place {
   const [path = '', query = ''] = hash.replace(/^#\/?/, '').split('?', 2);
-  const [page = '', id = ''] = path.split('/');
+  const [page = '', id = '', detail = ''] = path.split('/');
+  const named = (part: string) => (part === '' ? null : decodeURIComponent(part));
   return {
     page: pages.includes(page) ? (page as Page) : 'chat',
-    id: id === '' ? null : decodeURIComponent(id),
+    id: named(id),
+    detail: named(detail),
     query: new URLSearchParams(query),
   };
+}
+
+/** The address of a place, for links. */
+export function href(page: Page, ...parts: string[]): string {
+  return ['#', page, ...parts.map(encodeURIComponent)].join('/');
 }
 
 class Router {
@@ -33,7 +41,7 @@ class Router {
 
   /** Goes to a page; `replace` leaves no way back (used to take a token out of the history). */
   go(page: Page, id: string | null = null, replace = false): void {
-    const hash = `#/${page}${id === null ? '' : `/${encodeURIComponent(id)}`}`;
+    const hash = href(page, ...(id === null ? [] : [id]));
     if (replace) history.replaceState(null, '', hash);
     else if (location.hash !== hash) history.pushState(null, '', hash);
     this.place = parse(hash);

@@ -1,6 +1,6 @@
 // What the data room asks the server for.
 import { call, send } from '../lib/api/client';
-import type { DataItem, DataItemWhole, Gold, Imported, Lineage } from '../lib/api/types';
+import type { DataItem, DataItemWhole, Gold, Imported, Lineage, Preferences } from '../lib/api/types';
 
 /** Which pieces of feedback are wanted; an empty text leaves a condition out. */
 export interface Filter {
@@ -48,6 +48,11 @@ export function setGold(comparison: string, gold: boolean): Promise<unknown> {
 /** Where something came from, and what learned from it. */
 export function lineage(id: string): Promise<Lineage> {
   return call(`/v1/lineage/${encodeURIComponent(id)}`);
+}
+
+/** Whose preferences the reward model behind a policy holds, and what it rewards. */
+export function preferences(policy: string): Promise<Preferences> {
+  return call(`/v1/policies/${encodeURIComponent(policy)}/preferences`);
 }
 
 /** Reads rankings and ideal answers from a file of lines. */

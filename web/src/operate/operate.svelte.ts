@@ -1,6 +1,6 @@
 // What the operator sees: jobs, policies and counts, and the running job live.
 import { call, explain, open } from '../lib/api/client';
-import type { Curves, Job, JobKind, JobView, LogLine, Outlook, Policy, PolicyList, Shadow, Stats, Traffic } from '../lib/api/types';
+import type { Bounds, Curves, Job, JobKind, JobView, LogLine, Outlook, Policy, PolicyList, Shadow, Stats, Traffic } from '../lib/api/types';
 import { add } from './chart';
 import { isFinal } from './phases';
 
@@ -74,9 +74,21 @@ class Operate {
     await this.refresh();
   }
 
-  /** Tries a policy beside the champion, or changes what it gets. */
-  async challenge(policy: string, traffic: Traffic): Promise<void> {
-    await call('/v1/policies/challenger', { method: 'PUT', body: { policy, ...traffic } });
+  /** Stops everything that happens by itself. */
+  async freeze(reason: string): Promise<void> {
+    await call('/v1/loop/freeze', { method: 'PUT', body: { reason } });
+    await this.refresh();
+  }
+
+  /** Lets it go on. */
+  async thaw(): Promise<void> {
+    await call('/v1/loop/freeze', { method: 'DELETE' });
+    await this.refresh();
+  }
+
+  /** Tries a policy beside the champion, or changes what it gets; within bounds, people's rankings decide about it. */
+  async challenge(policy: string, traffic: Traffic, trial: Bounds | null): Promise<void> {
+    await call('/v1/policies/challenger', { method: 'PUT', body: { policy, ...traffic, ...(trial ? { trial } : {}) } });
     await this.refresh();
   }
 

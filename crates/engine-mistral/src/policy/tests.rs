@@ -1,4 +1,4 @@
-//! What only this file can bring about: mistralrs's engine thread breaks.
+//! What only this file can bring about: mistralrs's engine thread breaks, or is held up by its own stream.
 
 use super::*;
 use hone_domain::{Message, Sampling};
@@ -51,6 +51,39 @@ async fn a_broken_engine_thread_fails_its_answers_and_the_next_request_revives_i
         let next = end(policy.generate(ask(5)).await.expect("starts")).await;
         assert!(matches!(next, Some(StreamEvent::Done { completion_tokens: 5, .. })), "{next:?}");
     }
+}
+
+/// What the suite's `a_reader_that_stalls_holds_up_nobody` asks of every engine, asked of the stream that mistralrs itself offers (of
+/// capacity 1 in `Model::stream_chat_request`), fails: whoever doesn't read it holds up everybody. This is what the way through `Choose` is for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_of_mistralrs_own_stream_that_stalls_holds_up_everybody() {
+    let (_dir, policy) = policy().await;
+    let sampling = Sampling { temperature: 0.0, max_tokens: 5, ..Sampling::default() };
+    let ask = || GenerateRequest { messages: vec![Message::user("hello")], sampling: sampling.clone() };
+    let in_time = Duration::from_secs(5);
+
+    let (response, mut stalled) = channel(1);
+    let mut streamed =
+        request(vec![8, 9], SamplingParams { max_len: Some(200), ..SamplingParams::neutral() }, response);
+    streamed.is_streaming = true;
+    policy.served.send(streamed).await.expect("is taken");
+    assert!(stalled.recv().await.is_some(), "it streams");
+    // It may get a few tokens before the stream is full, but never its 100.
+    let longer = Sampling { max_tokens: 100, ..sampling.clone() };
+    let other = policy.generate(GenerateRequest { sampling: longer, ..ask() }).await.expect("starts");
+    let mut other = std::pin::pin!(end(other));
+    let waited = tokio::time::timeout(in_time, &mut other).await;
+    assert!(waited.is_err(), "nobody reads the stream, and yet another answer ends: {waited:?}");
+
+    // Read again, it lets the other go on.
+    while stalled.recv().await.is_some() {}
+    assert!(matches!(other.await, Some(StreamEvent::Done { completion_tokens: 100, .. })));
+    // The same stall of an answer that hone streams holds up nobody.
+    let long = Sampling { max_tokens: 50_000, ..sampling.clone() };
+    let unread = policy.generate(GenerateRequest { sampling: long, ..ask() }).await.expect("starts");
+    let other = tokio::time::timeout(in_time, async { end(policy.generate(ask()).await.expect("starts")).await }).await;
+    assert!(matches!(other, Ok(Some(StreamEvent::Done { completion_tokens: 5, .. }))), "{other:?}");
+    drop(unread);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

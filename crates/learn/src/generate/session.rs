@@ -1,9 +1,9 @@
 //! Sequences with their own KV caches, for an engine that serves them token by token, many in one batch.
 
 use super::cache::{KvCache, extend, logits, rows};
+use crate::LearnError;
 use crate::backend::Cpu;
-use crate::model::{Base, Batch, Model, ModelAdapters, Workspace, each_for_its_rows, resolve};
-use crate::{Adapter, LearnError};
+use crate::model::{Base, Batch, Model, ModelAdapters, Served, Workspace, each_for_its_rows};
 
 /// One sequence being generated. A clone continues from the same tokens by itself: several answers can share a prompt.
 #[derive(Debug, Clone)]
@@ -45,7 +45,7 @@ impl Session {
     pub fn prefill(
         &mut self,
         base: &Base,
-        adapter: Option<&Adapter>,
+        adapter: Option<&Served>,
         tokens: &[u32],
         ws: &mut Workspace,
     ) -> Result<Vec<f32>, LearnError> {
@@ -59,7 +59,7 @@ pub struct Part<'a> {
     /// The sequence.
     pub session: &'a mut Session,
     /// Its policy's adapter. Parts of one policy that follow each other are computed together.
-    pub adapter: Option<&'a Adapter>,
+    pub adapter: Option<&'a Served>,
     /// Its next tokens, at least one.
     pub tokens: &'a [u32],
     /// Whether the logits of what follows them are wanted.
@@ -71,7 +71,7 @@ pub struct Part<'a> {
 /// whatever parts its tokens come.
 ///
 /// # Errors
-/// When a part has no token or one outside of the vocabulary, a context is full, the adapter is of another shape, or the base is not in this
+/// When a part has no token or one outside of the vocabulary, a context is full, or the base is not in this
 /// machine's memory; then no sequence has grown.
 pub fn pass(base: &Base, parts: &mut [Part<'_>], ws: &mut Workspace) -> Result<Vec<f32>, LearnError> {
     let model = base.host()?;
@@ -80,7 +80,7 @@ pub fn pass(base: &Base, parts: &mut [Part<'_>], ws: &mut Workspace) -> Result<V
     }
     let batch = Batch::pack(&parts.iter().map(|part| part.tokens).collect::<Vec<_>>());
     let ends: Vec<usize> = (0..parts.len()).filter(|&i| parts[i].logits).map(|i| batch.range(i).end - 1).collect();
-    let adapters = adapters_of(model, parts, &batch)?;
+    let adapters = adapters_of(model, parts, &batch);
     let mut caches: Vec<&mut KvCache<Cpu>> = parts.iter_mut().map(|part| &mut part.session.cache).collect();
     let hidden = extend(model, &adapters, &mut caches, &batch, &mut ws.host)?;
     let last = rows(model, &hidden, &ends, &mut ws.host);
@@ -91,11 +91,7 @@ pub fn pass(base: &Base, parts: &mut [Part<'_>], ws: &mut Workspace) -> Result<V
 }
 
 /// The adapters of the parts, each for its rows.
-fn adapters_of<'a>(
-    model: &Model<Cpu>,
-    parts: &[Part<'a>],
-    batch: &Batch,
-) -> Result<ModelAdapters<'a, Cpu>, LearnError> {
+fn adapters_of<'a>(model: &Model<Cpu>, parts: &[Part<'a>], batch: &Batch) -> ModelAdapters<'a, Cpu> {
     let same = |a: &Part<'_>, b: &Part<'_>| match (a.adapter, b.adapter) {
         (Some(a), Some(b)) => std::ptr::eq(a, b),
         (a, b) => a.is_none() && b.is_none(),
@@ -104,7 +100,7 @@ fn adapters_of<'a>(
     for of_policy in parts.chunk_by(same) {
         let rows = batch.range(at).start..batch.range(at + of_policy.len() - 1).end;
         at += of_policy.len();
-        policies.push((rows, resolve(model, of_policy[0].adapter)?));
+        policies.extend(of_policy[0].adapter.map(|served| (rows, served)));
     }
-    Ok(each_for_its_rows(model.config.layers, policies))
+    each_for_its_rows(model.config.layers, &policies)
 }

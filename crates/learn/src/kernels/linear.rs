@@ -25,19 +25,32 @@ pub(crate) struct Adapters<'a, T: Clone> {
 
 /// One adapter.
 #[derive(Debug)]
-pub(crate) struct Part<'a, T> {
+pub(crate) struct Part<'a, T: Clone> {
     /// The first column of y that it covers.
     pub(crate) col: usize,
     /// How many columns it covers.
     pub(crate) out: usize,
     /// `(out, r)`.
-    pub(crate) b: &'a [T],
+    pub(crate) b: Cow<'a, [T]>,
 }
 
 impl<T: Clone> Adapters<'_, T> {
     /// Columns of `x A^T`.
     pub(crate) fn low_dim(&self) -> usize {
         self.parts.len() * self.r
+    }
+
+    /// The same, borrowed.
+    pub(crate) fn borrowed(&self) -> Adapters<'_, T> {
+        let parts = self.parts.iter().map(|p| Part { col: p.col, out: p.out, b: Cow::Borrowed(&*p.b) }).collect();
+        Adapters { a: Cow::Borrowed(&*self.a), parts, r: self.r, scale: self.scale.clone() }
+    }
+
+    /// A copy that borrows nothing.
+    pub(crate) fn into_owned(self) -> Adapters<'static, T> {
+        let part = |Part { col, out, b }: Part<'_, T>| Part { col, out, b: Cow::Owned(b.into_owned()) };
+        let Self { a, parts, r, scale } = self;
+        Adapters { a: Cow::Owned(a.into_owned()), parts: parts.into_iter().map(part).collect(), r, scale }
     }
 }
 
@@ -87,7 +100,7 @@ fn add_adapters<T: Real, W: ?Sized>(
     for (i, part) in adapters.parts.iter().enumerate() {
         let low = Mat::strided(&low[i * adapters.r..], rows, adapters.r, adapters.low_dim());
         let y = MatMut::strided(&mut y[part.col..], rows, part.out, f.outs);
-        matmul(y, Out::Add, adapters.scale, low, Mat::new(part.b, part.out, adapters.r).t());
+        matmul(y, Out::Add, adapters.scale, low, Mat::new(&part.b, part.out, adapters.r).t());
     }
 }
 
@@ -122,7 +135,7 @@ pub(crate) fn backward_adapters<T: Real, W: ?Sized>(
         let low = Mat::strided(&low[i * r..], rows, r, n);
         matmul(MatMut::new(grads.db, part.out, r), Out::Add, adapters.scale, dy.t(), low);
         let d_low_part = MatMut::strided(&mut d_low[i * r..], rows, r, n);
-        matmul(d_low_part, Out::Set, adapters.scale, dy, Mat::new(part.b, part.out, r));
+        matmul(d_low_part, Out::Set, adapters.scale, dy, Mat::new(&part.b, part.out, r));
         let d_low_part = Mat::strided(&d_low[i * r..], rows, r, n);
         matmul(MatMut::new(grads.da, r, f.ins), Out::Add, T::ONE, d_low_part.t(), Mat::new(x, rows, f.ins));
     }
@@ -157,7 +170,7 @@ mod tests {
 
     /// Two adapters, on columns 0..3 and 5..7.
     fn adapters<'a>(a: &'a [f64], b: &'a [f64]) -> Adapters<'a, f64> {
-        let parts = vec![Part { col: 0, out: 3, b: &b[..6] }, Part { col: 5, out: 2, b: &b[6..] }];
+        let parts = vec![Part { col: 0, out: 3, b: b[..6].into() }, Part { col: 5, out: 2, b: b[6..].into() }];
         Adapters { a: Cow::Borrowed(a), parts, r: R, scale: 1.5 }
     }
 

@@ -6,15 +6,21 @@
 
 use super::matmul::{Columns, MatMut, Out};
 use super::stored::{BLOCK, wide as widened};
-use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use rayon::prelude::*;
 use std::cell::Cell;
 use wide::f32x8;
 
+mod format;
+#[cfg(target_arch = "x86_64")]
+mod sixteen;
+
+pub(crate) use format::{Panel, Sixteen, pair};
+
 /// Outputs of a panel: two vectors.
 pub(crate) const WIDTH: usize = 16;
-/// The most rows that are multiplied at once: their twelve sums, two vectors of weights and a value of x fill the sixteen registers.
+/// The most rows that are multiplied at once: their twelve sums, two vectors of weights and a value of x fill sixteen registers of eight.
+/// Of thirty-two registers of sixteen, as many rows of two panels.
 pub(crate) const ROWS: usize = 6;
 /// Panels per task; divisible by the panels of every tile.
 const PANELS_PER_TASK: usize = 4;
@@ -105,6 +111,14 @@ thread_local! {
     static PACKED: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
 }
 
+/// Whether the sums of two panels fit into the registers beside each other.
+fn sums_of_two() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return sixteen::available();
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
 /// The sizes of groups of at most [`ROWS`] rows, as equal as can be.
 fn groups(rows: usize) -> impl Iterator<Item = usize> {
     let n = rows.div_ceil(ROWS);
@@ -145,88 +159,6 @@ fn side_by_side<const R: usize>(x: &[f32], to: &mut [f32]) {
     }
 }
 
-/// The weights of a panel in one number format.
-pub(crate) trait Panel: Copy + Send + Sync {
-    /// Whether each block has a scale.
-    const SCALED: bool;
-    /// Inputs in a line of memory.
-    const PER_LINE: usize;
-    fn ins(self) -> usize;
-    /// The weights of an input, without their scale.
-    fn weights(self, input: usize) -> Pair;
-    /// The scale of a block of inputs.
-    fn scale(self, block: usize) -> Pair;
-    /// Where the weights of an input lie, or would if the panel went on.
-    fn place(self, input: usize) -> *const i8;
-}
-
-/// Both halves of sixteen values.
-#[inline(always)]
-pub(crate) fn pair<E: Copy>(all: &[E; WIDTH], widen: impl Fn(E) -> f32 + Copy) -> Pair {
-    let half = |at: usize| f32x8::new(std::array::from_fn(|i| widen(all[at + i])));
-    [half(0), half(WIDTH / 2)]
-}
-
-impl Panel for &[[f32; WIDTH]] {
-    const SCALED: bool = false;
-    const PER_LINE: usize = 1;
-    fn ins(self) -> usize {
-        self.len()
-    }
-    #[inline(always)]
-    fn weights(self, input: usize) -> Pair {
-        pair(&self[input], |x| x)
-    }
-    fn scale(self, _: usize) -> Pair {
-        ZERO
-    }
-    #[inline(always)]
-    fn place(self, input: usize) -> *const i8 {
-        self.as_ptr().wrapping_add(input).cast()
-    }
-}
-
-impl Panel for &[[bf16; WIDTH]] {
-    const SCALED: bool = false;
-    const PER_LINE: usize = 2;
-    fn ins(self) -> usize {
-        self.len()
-    }
-    #[inline(always)]
-    fn weights(self, input: usize) -> Pair {
-        pair(&self[input], widened)
-    }
-    fn scale(self, _: usize) -> Pair {
-        ZERO
-    }
-    #[inline(always)]
-    fn place(self, input: usize) -> *const i8 {
-        self.as_ptr().wrapping_add(input).cast()
-    }
-}
-
-impl Panel for (&[[i8; WIDTH]], &[[f16; WIDTH]]) {
-    const SCALED: bool = true;
-    const PER_LINE: usize = 4;
-    fn ins(self) -> usize {
-        self.0.len()
-    }
-    #[inline(always)]
-    fn weights(self, input: usize) -> Pair {
-        pair(&self.0[input], f32::from)
-    }
-    #[inline(always)]
-    fn scale(self, block: usize) -> Pair {
-        let mut scales = [0.0; WIDTH];
-        self.1[block].convert_to_f32_slice(&mut scales);
-        pair(&scales, |x| x)
-    }
-    #[inline(always)]
-    fn place(self, input: usize) -> *const i8 {
-        self.0.as_ptr().wrapping_add(input).cast()
-    }
-}
-
 /// A product.
 struct Product<'a> {
     /// As [`pack_rows`] leaves them.
@@ -245,7 +177,8 @@ impl Product<'_> {
             match self.rows {
                 1 => self.one_group::<P, 1, 4>(panels, first),
                 2 => self.one_group::<P, 2, 2>(panels, first),
-                _ => panels.iter().enumerate().for_each(|(i, &panel)| self.all_groups(panel, first + i)),
+                _ if sums_of_two() => self.all_groups::<P, 2>(panels, first),
+                _ => self.all_groups::<P, 1>(panels, first),
             }
         });
     }
@@ -258,18 +191,25 @@ impl Product<'_> {
         rest.iter().enumerate().for_each(|(i, &panel)| self.tile::<P, R, 1>([panel], first + i, 0, (0, 1)));
     }
 
-    /// A panel times all rows, group by group, while it lies in the cache.
-    fn all_groups<P: Panel>(&self, panel: P, at: usize) {
+    /// `N` panels at a time times all rows, group by group, while they lie in the cache.
+    fn all_groups<P: Panel, const N: usize>(&self, panels: &[P], first: usize) {
+        let (tiles, rest) = panels.as_chunks::<N>();
+        tiles.iter().enumerate().for_each(|(i, &tile)| self.each_group(tile, first + i * N));
+        let first = first + tiles.len() * N;
+        rest.iter().enumerate().for_each(|(i, &panel)| self.each_group([panel], first + i));
+    }
+
+    fn each_group<P: Panel, const N: usize>(&self, panels: [P; N], at: usize) {
         let (mut row, count) = (0, self.rows.div_ceil(ROWS));
         for (i, rows) in groups(self.rows).enumerate() {
-            let (panel, which) = ([panel], (i, count));
+            let which = (i, count);
             match rows {
-                1 => self.tile::<P, 1, 1>(panel, at, row, which),
-                2 => self.tile::<P, 2, 1>(panel, at, row, which),
-                3 => self.tile::<P, 3, 1>(panel, at, row, which),
-                4 => self.tile::<P, 4, 1>(panel, at, row, which),
-                5 => self.tile::<P, 5, 1>(panel, at, row, which),
-                _ => self.tile::<P, ROWS, 1>(panel, at, row, which),
+                1 => self.tile::<P, 1, N>(panels, at, row, which),
+                2 => self.tile::<P, 2, N>(panels, at, row, which),
+                3 => self.tile::<P, 3, N>(panels, at, row, which),
+                4 => self.tile::<P, 4, N>(panels, at, row, which),
+                5 => self.tile::<P, 5, N>(panels, at, row, which),
+                _ => self.tile::<P, ROWS, N>(panels, at, row, which),
             }
             row += rows;
         }
@@ -319,7 +259,24 @@ impl Product<'_> {
 
 /// Adds the products of `R` rows with `N` panels to `sums`; meanwhile asks for weights of later panels.
 #[inline(always)]
-pub(crate) fn products<P: Panel, const R: usize, const N: usize>(
+fn products<P: Panel, const R: usize, const N: usize>(
+    x: &[[f32; R]],
+    panels: [P; N],
+    which: (usize, usize),
+    sums: &mut [[Pair; R]; N],
+) {
+    #[cfg(target_arch = "x86_64")]
+    if R >= sixteen::ROWS_MIN && sixteen::available() {
+        // SAFETY: the CPU has what it needs.
+        #[allow(unsafe_code)]
+        return unsafe { sixteen::products(x, panels, which, sums) };
+    }
+    by_eight(x, panels, which, sums);
+}
+
+/// The same with vectors of eight, as every CPU that hone is built for has them.
+#[inline(always)]
+pub(crate) fn by_eight<P: Panel, const R: usize, const N: usize>(
     x: &[[f32; R]],
     panels: [P; N],
     which: (usize, usize),
@@ -330,12 +287,12 @@ pub(crate) fn products<P: Panel, const R: usize, const N: usize>(
     assert!(panels.iter().all(|panel| panel.ins() == x.len()));
     for (block, inputs) in x.chunks(BLOCK).enumerate() {
         for panel in panels {
-            ask_for(panel, block, which);
+            ask_for::<P, N>(panel, block, which);
         }
         // Plain loops: closures over arrays are not always inlined here, and then the sums lie in memory.
         for (i, x) in inputs.iter().enumerate() {
             for n in 0..N {
-                let [low, high] = panels[n].weights(block * BLOCK + i);
+                let [low, high] = panels[n].weights(block * BLOCK + i).pair();
                 for r in 0..R {
                     let x = f32x8::splat(x[r]);
                     now[n][r] = [x.mul_add(low, now[n][r][0]), x.mul_add(high, now[n][r][1])];
@@ -359,15 +316,15 @@ pub(crate) fn products<P: Panel, const R: usize, const N: usize>(
 }
 
 /// Asks for later weights, into the second cache. The panels lie one after the other in memory: one group of rows asks for what comes
-/// soon; several share the panel that comes next.
+/// soon; several share the panels that come after the `N` in use.
 #[inline(always)]
-fn ask_for<P: Panel>(panel: P, block: usize, (group, groups): (usize, usize)) {
+fn ask_for<P: Panel, const N: usize>(panel: P, block: usize, (group, groups): (usize, usize)) {
     let lines = (BLOCK / P::PER_LINE).div_ceil(groups);
     let place = if groups == 1 {
-        panel.place(block * BLOCK).wrapping_add(LINES_AHEAD * LINE)
+        panel.weights(block * BLOCK).place().wrapping_add(LINES_AHEAD * LINE)
     } else {
-        let blocks = panel.ins().div_ceil(BLOCK);
-        panel.place(panel.ins()).wrapping_add((group * blocks + block) * lines * LINE)
+        let (ins, blocks) = (panel.ins(), panel.ins().div_ceil(BLOCK));
+        panel.weights(0).place().wrapping_add((N * ins / P::PER_LINE + (group * blocks + block) * lines) * LINE)
     };
     (0..lines).for_each(|line| prefetch_line(place.wrapping_add(line * LINE)));
 }

@@ -1,7 +1,7 @@
-//! An adapter's parameters, found once per pass and laid out as the linears need them.
+//! An adapter's parameters, found once per training pass, or once per served policy, and laid out as the linears need them.
 
-use super::ModelConfig;
 use super::weights::Model;
+use super::{Base, ModelConfig};
 use crate::backend::{Backend, Cpu, Placed};
 use crate::kernels::linear::{Adapters, Part, PartGrads};
 use crate::lora::{a_name, b_name, linear_shape};
@@ -82,7 +82,7 @@ fn resolve_layer<'a, B: Backend>(
             let b = tensor(&adapter.params, b_name(layer, target), &[out, r])?;
             if let (Some(a), Some(b)) = (a, b) {
                 all_a.push(a);
-                parts.push(Part { col, out, b });
+                parts.push(Part { col, out, b: Cow::Borrowed(b) });
                 found.targets[group].push(target);
             }
             col += out;
@@ -96,19 +96,34 @@ fn resolve_layer<'a, B: Backend>(
     Ok(found.linears.iter().any(Option::is_some).then_some(found))
 }
 
+/// A policy's adapter as passes of a server need it: laid out once, when the policy is loaded.
+#[derive(Debug)]
+pub struct Served {
+    layers: Vec<[Option<Adapters<'static, f32>>; 4]>,
+}
+
+impl Served {
+    /// Lays out an adapter for this base.
+    ///
+    /// # Errors
+    /// When the adapter was made for a model of another shape, or the base is not in this machine's memory.
+    pub fn new(base: &Base, adapter: &Adapter) -> Result<Self, LearnError> {
+        let own = |placed: Vec<Placed<'_>>| placed.into_iter().next().map(|placed| placed.adapters.into_owned());
+        let layers = resolve(base.host()?, Some(adapter))?.into_iter();
+        let layers = layers.map(|layer| layer.map_or_else(Default::default, |l| l.linears.map(|of| of.and_then(own))));
+        Ok(Self { layers: layers.collect() })
+    }
+}
+
 /// The adapters of several policies, each for its rows of a pass, as one.
-pub(crate) fn each_for_its_rows<'a>(
-    layers: usize,
-    policies: Vec<(Range<usize>, ModelAdapters<'a, Cpu>)>,
-) -> ModelAdapters<'a, Cpu> {
+pub(crate) fn each_for_its_rows<'a>(layers: usize, policies: &[(Range<usize>, &'a Served)]) -> ModelAdapters<'a, Cpu> {
     let none = |layer| LayerAdapters { layer, linears: Default::default(), targets: Default::default() };
     let mut all: ModelAdapters<'a, Cpu> = (0..layers).map(|layer| Some(none(layer))).collect();
-    for (rows, adapters) in policies {
-        for (to, from) in all.iter_mut().flatten().zip(adapters) {
-            let linears = from.into_iter().flat_map(|layer| layer.linears.into_iter().enumerate());
-            for (place, placed) in linears.filter_map(|(place, placed)| Some((place, placed?))) {
-                let placed = placed.into_iter().map(|placed| Placed { rows: rows.clone(), ..placed });
-                to.linears[place].get_or_insert_default().extend(placed);
+    for (rows, served) in policies {
+        for (to, linears) in all.iter_mut().flatten().zip(&served.layers) {
+            for (to, adapters) in to.linears.iter_mut().zip(linears) {
+                let placed = adapters.iter().map(|a| Placed { rows: rows.clone(), adapters: a.borrowed() });
+                placed.for_each(|placed| to.get_or_insert_default().push(placed));
             }
         }
     }

@@ -11,6 +11,7 @@ mod weights;
 mod workspace;
 
 pub use crate::kernels::stored::Format;
+pub use adapted::Served;
 pub use batch::Batch;
 pub use config::{ModelConfig, RopeScaling};
 pub use device::Device;

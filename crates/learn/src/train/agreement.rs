@@ -76,6 +76,7 @@ mod tests {
             candidates: candidates.iter().map(ToString::to_string).collect(),
             ranking: Ranking::from_ranks(ranks).expect("a ranking"),
             quality: Vec::new(),
+            flags: Vec::new(),
             labeler: labeler.to_owned(),
         }
     }

@@ -131,7 +131,7 @@ impl<'a> Encoder<'a> {
     }
 }
 
-fn tokenizer_error(e: TextError) -> LearnError {
+pub(crate) fn tokenizer_error(e: TextError) -> LearnError {
     LearnError::Tokenizer { reason: e.to_string() }
 }
 

@@ -10,11 +10,13 @@ pub mod ppo;
 pub mod reward;
 mod reward_model;
 mod reward_report;
+pub mod rewarded;
 pub(crate) mod roles;
 pub mod sft;
 mod supervised;
 
 pub use config::{Algorithm, KlEstimator, PpoConfig, RewardConfig, RewardNormalisation, SftConfig};
+pub use reward_report::{REPORT as REWARD_REPORT, pseudonym};
 
 use crate::LearnError;
 use crate::checkpoint::{Identity, sha256, sha256_json};
@@ -146,7 +148,7 @@ pub(crate) fn identity(
 }
 
 /// Hash of a base's shape and of every weight, so that no two bases pass for one another, be it only that the attention differs.
-fn fingerprint(base: &Base) -> String {
+pub(crate) fn fingerprint(base: &Base) -> String {
     let text = format!("{:?} {:x?}", base.config(), base.checksums());
     sha256(text.as_bytes())
 }

@@ -11,6 +11,7 @@ use super::roles::{head_scores, head_weight};
 use super::supervised::{self, LOSS, Objective, Plan, Step};
 use super::{Context, Outcome, RewardConfig, finish, fresh_adapter, identity};
 use crate::checkpoint::Checkpoints;
+use crate::evaluate::ratio_interval;
 use crate::lora::{Adapter, SCORE_WEIGHT};
 use crate::model::{Base, Workspace, backward, forward};
 use crate::params::Params;
@@ -164,6 +165,10 @@ pub(crate) struct Group {
     pub(crate) pairs: Vec<(usize, usize)>,
     pub(crate) margins: Vec<f64>,
     pub(crate) labeler: String,
+    /// The prompt's last message, and the completions' texts and flags, as people saw them: for the report.
+    pub(crate) prompt: String,
+    pub(crate) answers: Vec<String>,
+    pub(crate) flags: Vec<Vec<String>>,
 }
 
 impl Group {
@@ -200,7 +205,16 @@ fn encode(rankings: &[RankedPrompt], margin_max: f64, encoder: &mut Encoder<'_>)
             let sequences = r.candidates.iter().map(|c| encoder.answer(&prompt, c, true)).collect::<Result<_, _>>()?;
             let pairs = r.ranking.pairs();
             let margins = pairs.iter().map(|&(w, l)| margin_max * apart(r, w, l)).collect();
-            groups.push(Group { sequences, pairs, margins, labeler: r.labeler.clone() });
+            let asked = r.messages.last().map(|m| m.content.clone()).unwrap_or_default();
+            groups.push(Group {
+                sequences,
+                pairs,
+                margins,
+                labeler: r.labeler.clone(),
+                prompt: asked,
+                answers: r.candidates.clone(),
+                flags: r.flags.clone(),
+            });
         }
     }
     Ok(groups)
@@ -302,14 +316,21 @@ impl Objective for Preference<'_> {
             return Ok(BTreeMap::new());
         }
         let scored = self.scored(adapter, &self.held_out, ws)?;
-        let (mut loss, mut correct, mut pairs) = (0.0, 0.0, 0.0);
+        let (mut loss, mut correct, mut pairs) = (0.0, Vec::new(), Vec::new());
         for (g, scores) in scored.each(mean_score) {
             // Without margin and smoothing: so that runs with different settings can be compared.
             loss += losses::ranking(&scores, &g.pairs).value / self.held_out.len() as f64;
-            correct += losses::pairs_correct(&scores, &g.pairs);
-            pairs += g.pairs.len() as f64;
+            correct.push(losses::pairs_correct(&scores, &g.pairs));
+            pairs.push(g.pairs.len() as f64);
         }
-        let named = [("evaluate/loss", loss), ("evaluate/accuracy", correct / pairs), ("evaluate/pairs", pairs)];
+        let accuracy = ratio_interval(&correct, &pairs);
+        let named = [
+            ("evaluate/loss", loss),
+            ("evaluate/accuracy", accuracy.mean),
+            ("evaluate/accuracy_low", accuracy.low),
+            ("evaluate/pairs", pairs.iter().sum()),
+            ("evaluate/rankings", pairs.len() as f64),
+        ];
         let mut figures: BTreeMap<String, f64> = named.map(|(name, x)| (name.to_owned(), x)).into();
         let calibrated = calibration(&differences(&scored));
         figures.extend(calibrated.map(|c| ("evaluate/calibration_error".to_owned(), c.error)));
@@ -329,6 +350,7 @@ mod tests {
             candidates: ["a", "b", "c", "d"].map(str::to_owned).to_vec(),
             ranking: Ranking::from_ranks(&[0, 1, 2, 3]).expect("a ranking"),
             quality: Vec::new(),
+            flags: Vec::new(),
             labeler: "ann".into(),
         };
         assert_eq!([(0, 1), (0, 2), (0, 3)].map(|(w, l)| apart(&r, w, l)), [0.0, 0.5, 1.0]);

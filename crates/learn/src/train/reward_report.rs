@@ -1,10 +1,11 @@
 //! What a trained reward model is worth: accuracy by labeler beside the labelers' own agreement, calibration, disagreement of an
-//! ensemble. Goes into the run's metrics and, in full, into `reward_report.json` of the artifact.
+//! ensemble, and what is rewarded in words. Goes into the run's metrics and, in full, into `reward_report.json` of the artifact.
 
 use super::agreement::{Agreement, Share};
 use super::calibration::{Calibration, calibration};
 use super::reward::Group;
 use super::reward_model::Normalisation;
+use super::rewarded::{Judged, Rewarded, rewarded};
 use crate::LearnError;
 use crate::checkpoint::sha256;
 use crate::files::write_atomic;
@@ -14,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Its file beside the adapter's.
-const REPORT: &str = "reward_report.json";
+pub const REPORT: &str = "reward_report.json";
 
 /// Labelers in the metrics, those with the most pairs; the file has all.
 const LABELERS_MAX: usize = 20;
@@ -22,6 +23,10 @@ const LABELERS_MAX: usize = 20;
 /// One labeler's rankings.
 #[derive(Debug, Default, Serialize)]
 struct LabelerReport {
+    /// Rankings that were trained on.
+    rankings: usize,
+    /// Rankings that were held out.
+    held_out_rankings: usize,
     /// On pairs that were trained on.
     train: Share,
     /// On held-out pairs.
@@ -49,14 +54,17 @@ pub(crate) struct RewardReport {
     held_out: Share,
     /// Held-out pairs of labelers who ranked nothing that was trained on.
     held_out_new_labelers: Share,
-    /// By [`anonymous`] name.
+    /// By [`pseudonym`].
     labelers: BTreeMap<String, LabelerReport>,
     calibration: Option<Calibration>,
     ensemble: Option<EnsembleReport>,
+    /// Of held-out answers or, without any, of those trained on.
+    rewarded: Rewarded,
 }
 
 /// The name of a labeler in reports: they are passed around, and who wants to know a person's figures knows the id to hash.
-fn anonymous(labeler: &str) -> String {
+#[must_use]
+pub fn pseudonym(labeler: &str) -> String {
     if labeler.is_empty() { "unnamed".to_owned() } else { sha256(labeler.as_bytes())[..8].to_owned() }
 }
 
@@ -100,19 +108,23 @@ pub(crate) fn report(
     for (g, scores) in train.each(mean_score) {
         let (correct, pairs) = (pairs_correct(&scores, &g.pairs), g.pairs.len() as f64);
         of_train.add(correct, pairs);
-        labelers.entry(anonymous(&g.labeler)).or_default().train.add(correct, pairs);
+        let labeler = labelers.entry(pseudonym(&g.labeler)).or_default();
+        labeler.rankings += 1;
+        labeler.train.add(correct, pairs);
     }
     let trained_on: BTreeSet<&str> = train.groups.iter().map(|g| g.labeler.as_str()).collect();
     for (g, scores) in held_out.each(mean_score) {
         let (correct, pairs) = (pairs_correct(&scores, &g.pairs), g.pairs.len() as f64);
         of_held_out.add(correct, pairs);
-        labelers.entry(anonymous(&g.labeler)).or_default().held_out.add(correct, pairs);
+        let labeler = labelers.entry(pseudonym(&g.labeler)).or_default();
+        labeler.held_out_rankings += 1;
+        labeler.held_out.add(correct, pairs);
         if !trained_on.contains(g.labeler.as_str()) {
             of_new.add(correct, pairs);
         }
     }
     for (labeler, share) in &agreement.by_labeler {
-        labelers.entry(anonymous(labeler)).or_default().agreement = *share;
+        labelers.entry(pseudonym(labeler)).or_default().agreement = *share;
     }
     RewardReport {
         agreement: agreement.overall,
@@ -122,7 +134,29 @@ pub(crate) fn report(
         labelers,
         calibration: calibration(&differences(held_out)),
         ensemble: ensemble(train, held_out, normalisation),
+        rewarded: in_words(train, held_out, normalisation),
     }
+}
+
+/// Answers that several people ranked count once, with the first one's flags.
+fn in_words(train: &Scored<'_>, held_out: &Scored<'_>, normalisation: &Normalisation) -> Rewarded {
+    let of_training = held_out.groups.is_empty();
+    let scored = if of_training { train } else { held_out };
+    let mut seen = BTreeSet::new();
+    let mut each = scored.each(|raw| normalisation.reward(raw));
+    each.retain(|(g, _)| seen.insert((g.prompt.as_str(), g.answers.as_slice())));
+    let judged = |(group, (g, rewards)): (usize, &'_ (&'_ Group, Vec<f64>))| {
+        let one = |i: usize| Judged {
+            group,
+            prompt: g.prompt.clone(),
+            answer: g.answers[i].clone(),
+            reward: rewards[i],
+            tokens: g.sequences[i].response_len() as f64,
+            flags: g.flags.get(i).cloned().unwrap_or_default(),
+        };
+        (0..g.answers.len()).map(one).collect::<Vec<_>>()
+    };
+    rewarded(&each.iter().enumerate().flat_map(judged).collect::<Vec<_>>(), of_training)
 }
 
 fn ensemble(train: &Scored<'_>, held_out: &Scored<'_>, normalisation: &Normalisation) -> Option<EnsembleReport> {

@@ -43,7 +43,8 @@ fn rank(world: &World, prompts: &[Vec<Message>]) -> Vec<RankedPrompt> {
         let candidates: Vec<String> = drawn.iter().map(|d| d[i].clone()).collect();
         let ranks: Vec<u32> = candidates.iter().map(|c| (ANSWER_TOKENS - vowels(c)) as u32).collect();
         let ranking = Ranking::from_ranks(&ranks).expect("four candidates");
-        RankedPrompt { messages: messages.clone(), candidates, ranking, quality: Vec::new(), labeler: "ann".into() }
+        let (quality, flags) = Default::default();
+        RankedPrompt { messages: messages.clone(), candidates, ranking, quality, flags, labeler: "ann".into() }
     };
     prompts.iter().enumerate().map(ranked).collect()
 }

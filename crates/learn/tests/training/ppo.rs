@@ -6,7 +6,7 @@ use hone_learn::LearnError;
 use hone_learn::evaluate::{self, Contenders, EvaluateConfig, EvaluateReport};
 use hone_learn::train::ppo::{self, PpoInputs};
 use hone_learn::train::{Algorithm, KlEstimator, Outcome, PpoConfig, RewardConfig, RewardNormalisation, reward};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 pub(crate) fn config() -> PpoConfig {
@@ -36,7 +36,7 @@ pub(crate) fn inputs(reward: &Path) -> PpoInputs {
 
 fn compare(world: &World, data: &DataSet, new: Option<&Path>, reward: &Path) -> EvaluateReport {
     let config = EvaluateConfig { max_new_tokens: 16, ..EvaluateConfig::default() };
-    let contenders = Contenders { old: None, new, reference: None, reward, judge: None };
+    let contenders = Contenders { old: None, new, reference: None, reward, judge: None, earlier: &BTreeMap::new() };
     let mut report = None;
     let (done, _) = world.run("evaluate", false, None, |ctx| {
         report = Some(evaluate::policies(&config, &data.held_out_prompts, &contenders, ctx)?);

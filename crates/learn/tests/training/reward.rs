@@ -6,6 +6,8 @@ use hone_learn::train::config::Scoring;
 use hone_learn::train::ppo::{self, PpoInputs};
 use hone_learn::train::{PpoConfig, RewardConfig, SftConfig, reward, sft};
 use hone_learn::{Adapter, LearnError};
+use serde_json::json;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 pub(crate) fn config() -> RewardConfig {
@@ -66,7 +68,7 @@ fn rankings_without_a_pair_are_no_data() {
     assert!(none.expect_err("empty").to_string().contains("no rankings"));
 }
 
-fn json(path: &Path) -> serde_json::Value {
+fn read(path: &Path) -> serde_json::Value {
     serde_json::from_str(&std::fs::read_to_string(path).expect("there")).expect("JSON")
 }
 
@@ -102,12 +104,24 @@ fn labelers_are_held_against_each_other() {
     assert!(m.contains_key(&format!("train/accuracy/{}", name("bob"))) && m.contains_key("train/accuracy"));
     assert_eq!(m["evaluate/accuracy_new_labelers"], of("cid"), "only Cid wasn't trained on");
     assert!((0.0..0.5).contains(&m["evaluate/calibration_error"]) && m["evaluate/temperature"] > 0.0);
-    let report = json(&outcome.artifact_dir.join("reward_report.json"));
+    let report = read(&outcome.artifact_dir.join("reward_report.json"));
     let bins = report["calibration"]["bins"].as_array().expect("a table");
     let pairs: f64 = bins.iter().map(|b| b["pairs"].as_f64().expect("a number")).sum();
     assert_eq!(pairs, m["evaluate/pairs"], "every held-out pair is in one bin");
     assert_eq!(report["labelers"].as_object().expect("by name").len(), 3);
     assert!(report["ensemble"].is_null());
+    let people = report["labelers"].as_object().expect("by name");
+    let ordered = |r: &&RankedPrompt| !r.ranking.pairs().is_empty();
+    let by_ann = data.rankings.iter().filter(|r| r.labeler == "ann").filter(ordered).count();
+    assert_eq!(people[&name("ann")]["rankings"], by_ann, "what is all tied teaches nothing");
+    assert_eq!((&people[&name("cid")]["rankings"], &people[&name("cid")]["held_out_rankings"]), (&json!(0), &json!(1)));
+    let rewarded = &report["rewarded"];
+    let asked = |r: &RankedPrompt| (r.messages.last().map(|m| m.content.clone()), r.candidates.clone());
+    let different: BTreeSet<_> = data.held_out_rankings.iter().filter(ordered).map(asked).collect();
+    let answers: usize = different.iter().map(|(_, candidates)| candidates.len()).sum();
+    assert_eq!((&rewarded["answers"], &rewarded["of_training"]), (&json!(answers), &json!(false)));
+    let reward = |list: &str, i: usize| rewarded[list][i]["reward"].as_f64().expect("a number");
+    assert!(reward("most_liked", 0) >= reward("most_liked", 1) && reward("most_liked", 4) > reward("least_liked", 0));
 }
 
 #[test]

@@ -93,7 +93,8 @@ fn ranked(rng: &mut ChaCha8Rng) -> RankedPrompt {
     let most = candidates.iter().map(|c| liked(c)).max().unwrap_or_default();
     let ranks: Vec<u32> = candidates.iter().map(|c| (most - liked(c)) as u32).collect();
     let ranking = Ranking::from_ranks(&ranks).expect("four candidates");
-    RankedPrompt { messages: prompt(rng), candidates, ranking, quality: Vec::new(), labeler: "ann".into() }
+    let (quality, flags) = Default::default();
+    RankedPrompt { messages: prompt(rng), candidates, ranking, quality, flags, labeler: "ann".into() }
 }
 
 /// Rankings by [`LIKED`], demonstrations that say the same word to everything, and prompts.

@@ -539,7 +539,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * The gold questions.
+         * The gold questions, and how each labeler did on each.
          * @description # Errors
          *     403 below the role `operator`.
          */
@@ -783,7 +783,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * What the loop does now, what starts the next cycle by itself and how far that is, and how much there is new to learn from.
+         * What the loop does now or why it stands, what starts the next cycle by itself and how far that is, and how much there is new to learn from.
          * @description # Errors
          *     403 below the role `operator`.
          */
@@ -1016,6 +1016,27 @@ export interface paths {
          *     403 below the role `operator`, 404.
          */
         get: operations["get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/policies/{id}/preferences": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Whose preferences the reward model holds that a policy was optimised against, and what it rewards.
+         * @description # Errors
+         *     403 below the role `operator`, 404 for a policy that no reward model stands behind.
+         */
+        get: operations["preferences"];
         put?: never;
         post?: never;
         delete?: never;
@@ -2043,6 +2064,8 @@ export interface components {
             messages: components["schemas"]["MessageOut"][];
             /** @description How it is to be ranked: tiers of candidate ids, best first. */
             ranking: string[][];
+            /** @description How each labeler did on it, the newest first. */
+            results: components["schemas"]["GoldResultBody"][];
         };
         /** @description What is expected of a gold question. */
         GoldIn: {
@@ -2053,6 +2076,19 @@ export interface components {
         GoldList: {
             /** @description Newest first. */
             gold: components["schemas"]["GoldBody"][];
+        };
+        /** @description How a labeler did on a gold question. */
+        GoldResultBody: {
+            /** @description Pairs of answers of which they said what is expected, and all pairs. */
+            agreement: components["schemas"]["Agreement"];
+            /** @description When. */
+            at: string;
+            /** @description And by name. */
+            name: string;
+            /** @description How they ranked it; null where they found that its answers can't be ranked. */
+            ranking?: string[][] | null;
+            /** @description Who, by id. */
+            user: string;
         };
         /** @description The guidelines and where they are from. */
         Guidelines: {
@@ -2214,10 +2250,10 @@ export interface components {
             id: string;
             /** @description What it is. */
             kind: components["schemas"]["LineageKind"];
-            /** @description The policies that come from these, newest first. Only for operators. */
+            /** @description The policies that learned from it, were tested on it, or had a judge that learned from it, newest first. Only for operators. */
             policies: components["schemas"]["PolicyRef"][];
             policy?: null | components["schemas"]["Origin"];
-            /** @description The runs that learned from it or were judged on it, newest first. Only for operators. */
+            /** @description The runs that learned from it or were tested on it, newest first. Only for operators. */
             runs: components["schemas"]["RunRef"][];
             /** @description The frozen data sets that hold it, newest first. Only for operators. */
             snapshots: components["schemas"]["Used"][];
@@ -2242,6 +2278,7 @@ export interface components {
         };
         /** @description What the loop does now, and what comes next. */
         LoopBody: components["schemas"]["Outlook"] & {
+            frozen?: null | components["schemas"]["Frozen"];
             /** @description How many jobs wait for it. */
             queued: number;
             running?: null | components["schemas"]["Job"];
@@ -2313,6 +2350,13 @@ export interface components {
         };
         /** @description How far it is to the next cycle that starts by itself. */
         Outlook: {
+            /**
+             * Format: int64
+             * @description Ideal answers that can be learned from, in all.
+             */
+            demonstrations: number;
+            /** @description Whether a cycle starts when people come to prefer the champion's predecessor (`retrain.drift`). */
+            drift: boolean;
             /** @description When the last cycle began, or was asked for where it still waits; null before the first. */
             last_cycle_at?: string | null;
             /**
@@ -2332,6 +2376,16 @@ export interface components {
             new_rankings: number;
             /** @description The schedule's next time. */
             next_at?: string | null;
+            /**
+             * Format: int64
+             * @description Rankings that can be learned from, in all.
+             */
+            rankings: number;
+            /**
+             * Format: int64
+             * @description Rankings beside those: their answers couldn't be ranked, or somebody excluded them.
+             */
+            rankings_left_out: number;
             /** @description `retrain.schedule`, a cron expression in UTC; null: not by time. */
             schedule?: string | null;
         };
@@ -2342,6 +2396,24 @@ export interface components {
             /** @description Of another one, to the same messages. */
             b: string;
         };
+        /** @description A share of pairs of answers. */
+        PairShare: {
+            /**
+             * Format: double
+             * @description Pairs that were ordered alike; half of one counts where an order is a tie.
+             */
+            of: number;
+            /**
+             * Format: double
+             * @description All pairs.
+             */
+            pairs: number;
+        };
+        /**
+         * @description What a run or a policy has to do with a piece of feedback.
+         * @enum {string}
+         */
+        Part: "trained" | "judge" | "held_out";
         /**
          * @description What a part may be.
          * @enum {string}
@@ -2445,6 +2517,8 @@ export interface components {
         };
         /** @description All policies. */
         PolicyList: {
+            /** @description Who put it up: a person's name, `canary` after a cycle, `drift` where it is the predecessor that drift is noticed by. */
+            challenged_by?: string | null;
             /** @description The one that is tried on some of them; null when none is. */
             challenger?: string | null;
             /** @description The one that people talk to. */
@@ -2455,7 +2529,7 @@ export interface components {
             traffic?: null | components["schemas"]["Traffic"];
             trial?: null | components["schemas"]["Trial"];
         };
-        /** @description A policy that learned from it. */
+        /** @description A policy that has to do with it. */
         PolicyRef: {
             /** @description When it was made. */
             created_at: string;
@@ -2463,6 +2537,8 @@ export interface components {
             direct: boolean;
             /** @description Its id. */
             id: string;
+            /** @description In which way. */
+            part: components["schemas"]["Part"];
             /** @description What it is now. */
             state: components["schemas"]["PolicyState"];
         };
@@ -2471,6 +2547,71 @@ export interface components {
          * @enum {string}
          */
         PolicyState: "candidate" | "champion" | "retired" | "rejected";
+        /** @description What a reward run left in `reward_report.json`, as far as it is shown here. Older ones lack some of it. */
+        Preferences: {
+            /**
+             * @default {
+             *       "of": 0,
+             *       "pairs": 0
+             *     }
+             */
+            agreement: components["schemas"]["PairShare"];
+            /**
+             * @default {
+             *       "of": 0,
+             *       "pairs": 0
+             *     }
+             */
+            held_out: components["schemas"]["PairShare"];
+            /**
+             * @default {
+             *       "of": 0,
+             *       "pairs": 0
+             *     }
+             */
+            held_out_new_labelers: components["schemas"]["PairShare"];
+            /**
+             * @description By pseudonym: the first digits of a hash of a person's id.
+             * @default {}
+             */
+            labelers: {
+                [key: string]: components["schemas"]["PreferringLabeler"];
+            };
+            /** @description What it rewards: the answers that it likes most and least, and by how much length, flags and words go with its reward. */
+            rewarded?: Record<string, unknown> | null;
+        };
+        /** @description One labeler in a reward run's report. */
+        PreferringLabeler: {
+            /**
+             * @default {
+             *       "of": 0,
+             *       "pairs": 0
+             *     }
+             */
+            agreement: components["schemas"]["PairShare"];
+            /**
+             * @default {
+             *       "of": 0,
+             *       "pairs": 0
+             *     }
+             */
+            held_out: components["schemas"]["PairShare"];
+            /**
+             * @description Rankings of theirs that it never saw.
+             * @default 0
+             */
+            held_out_rankings: number;
+            /**
+             * @description Rankings of theirs that it learned from.
+             * @default 0
+             */
+            rankings: number;
+            /**
+             * @description What they are here now: a role, `imports`, or nothing where the account is gone.
+             * @default null
+             */
+            role: string | null;
+        };
         /** @description A labeler's progress. */
         Progress: {
             /** @description With the expected rankings of gold questions. */
@@ -2658,6 +2799,8 @@ export interface components {
             id: string;
             /** @description What it did. */
             kind: components["schemas"]["RunKind"];
+            /** @description What it did with it. */
+            part: components["schemas"]["Part"];
             /** @description How far it is. */
             state: components["schemas"]["RunState"];
         };
@@ -2834,7 +2977,7 @@ export interface components {
             demonstrations?: number | null;
             /** @description The job that the run is a phase of. */
             job?: string | null;
-            /** @description The newest of its rankings that are still in the database. */
+            /** @description The newest of these, at most fifty. */
             newest_rankings: components["schemas"]["LearnedRanking"][];
             /** @description The policy that it was trained from. */
             parent?: string | null;
@@ -2842,6 +2985,8 @@ export interface components {
             prompts?: number | null;
             /** @description Rankings in it to train on; null when its file was removed. */
             rankings?: number | null;
+            /** @description Of those rankings, still in the database. */
+            rankings_known: number;
             /** @description The run that made it. */
             run?: string | null;
             /** @description The frozen data set. */
@@ -2914,8 +3059,12 @@ export interface components {
             created_at: string;
             /** @description As so many demonstrations to train on. */
             demonstrations: number;
-            /** @description In the part that isn't trained on, only judged by. */
-            held_out: number;
+            /** @description As so many demonstrations to test SFT on. */
+            held_out_demonstrations: number;
+            /** @description As so many prompts to test policies on. */
+            held_out_prompts: number;
+            /** @description As so many rankings to test the reward model on. Some are the judge's, too. */
+            held_out_rankings: number;
             /** @description As so many rankings that the judge learns from. */
             judge_rankings: number;
             /** @description As so many prompts to practise on. */
@@ -6341,6 +6490,70 @@ export interface operations {
             };
             /** @description Nobody is signed in. */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description More requests than one person may make; `Retry-After` says when to come back. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    preferences: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Preferences"];
+                };
+            };
+            /** @description A parameter or the body is wrong. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Nobody is signed in. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -25,6 +25,10 @@ export type Stats = Schemas['Stats'];
 export type Traffic = Schemas['Traffic'];
 export type Duel = Schemas['Duel'];
 export type Trial = Schemas['Trial'];
+/** The bounds within which people's rankings decide about a challenger. */
+export type Bounds = Schemas['Bounds'];
+/** Why nothing happens by itself, who stopped it and when. */
+export type Frozen = Schemas['Frozen'];
 /** An answer that a challenger wrote in the shadow, beside the one that was shown. */
 export type Shadow = With<Schemas['Shadow'], { messages: Message[] }>;
 
@@ -100,7 +104,7 @@ export interface GateReport {
   };
 }
 
-export type Policy = With<Schemas['Policy'], { gate_report?: GateReport | null; config: Record<string, unknown> }>;
+export type Policy = With<Schemas['Policy'], { gate_report?: GateReport | null; config: Record<string, unknown>; metrics: Record<string, unknown> }>;
 export type PolicyList = With<Schemas['PolicyList'], { policies: Policy[] }>;
 
 /** One held-out prompt, answered by the old policy and by the new one. */
@@ -125,6 +129,34 @@ export interface Evaluation {
   n: number;
   samples: Sample[];
 }
+
+export type PairShare = Schemas['PairShare'];
+/** An answer with its reward. */
+export interface Shown {
+  prompt: string;
+  answer: string;
+  reward: number;
+  tokens: number;
+}
+/** By how much answers with a flag or word are rewarded more. */
+export interface Effect {
+  name: string;
+  answers: number;
+  difference: Estimate;
+}
+/** What a reward model rewards. */
+export interface Rewarded {
+  of_training: boolean;
+  answers: number;
+  prompts: number;
+  most_liked: Shown[];
+  least_liked: Shown[];
+  length_correlation: Estimate | null;
+  flags: Effect[];
+  words: Effect[];
+}
+/** Whose preferences a reward model holds, and what it rewards. */
+export type Preferences = With<Schemas['Preferences'], { rewarded?: Rewarded | null }>;
 
 /** Metric -> points of (step, value). */
 export type Curves = Record<string, [number, number][]>;

@@ -160,7 +160,7 @@ struct Part {
 impl DeviceAdapters {
     pub(crate) fn new(device: &Arc<Device>, host: &Adapters<'_, f32>) -> Self {
         let part =
-            |p: &crate::kernels::linear::Part<'_, f32>| Part { col: p.col, out: p.out, b: device.buffer_of(p.b) };
+            |p: &crate::kernels::linear::Part<'_, f32>| Part { col: p.col, out: p.out, b: device.buffer_of(&p.b) };
         Self {
             a: device.buffer_of(&host.a),
             parts: host.parts.iter().map(part).collect(),

@@ -6,7 +6,7 @@
 use super::Heads;
 use super::forward::softmax;
 use crate::kernels::matmul::Columns;
-use crate::kernels::panels::{Pair, Panel, ROWS, WIDTH, ZERO, pair, products};
+use crate::kernels::panels::{Pair, Panel, ROWS, Sixteen, WIDTH, ZERO, by_eight};
 use rayon::prelude::*;
 use std::ops::Range;
 use wide::f32x8;
@@ -80,15 +80,11 @@ impl Panel for Values<'_> {
         self.tokens
     }
     #[inline(always)]
-    fn weights(self, token: usize) -> Pair {
-        pair(&self.first[token * self.stride], |x| x)
+    fn weights(&self, token: usize) -> Sixteen<'_> {
+        Sixteen::F32(&self.first[token * self.stride])
     }
     fn scale(self, _: usize) -> Pair {
         ZERO
-    }
-    #[inline(always)]
-    fn place(self, token: usize) -> *const i8 {
-        self.first.as_ptr().wrapping_add(token * self.stride).cast()
     }
 }
 
@@ -165,7 +161,7 @@ impl All<'_> {
         scores.resize(R * width, 0.0);
         for panel in first..=last {
             let mut sums = [[ZERO; R]];
-            products(&x, [&cache.keys[(panel * cache.heads + task.kv) * dim..][..dim]], (0, 1), &mut sums);
+            by_eight(&x, [&cache.keys[(panel * cache.heads + task.kv) * dim..][..dim]], (0, 1), &mut sums);
             for (r, sums) in sums[0].iter().enumerate() {
                 let to = &mut scores[r * width + (panel - first) * WIDTH..][..WIDTH];
                 to.copy_from_slice(sums.map(f32x8::to_array).as_flattened());
@@ -202,7 +198,7 @@ impl All<'_> {
         let stride = cache.heads * cache.parts();
         let at = first * stride + task.kv * cache.parts() + part;
         let mut sums = [[ZERO; R]];
-        products(p, [Values { first: &cache.values[at..], stride, tokens: p.len() }], (0, 1), &mut sums);
+        by_eight(p, [Values { first: &cache.values[at..], stride, tokens: p.len() }], (0, 1), &mut sums);
         let cols = WIDTH.min(dim - part * WIDTH);
         for ((row, head), sums) in places.iter().zip(&sums[0]) {
             // SAFETY: as of `l`.

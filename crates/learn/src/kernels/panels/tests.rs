@@ -66,4 +66,48 @@ fn values_are_found_again() {
     }
 }
 
+/// Where the CPU has vectors of sixteen; elsewhere there is nothing to compare.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn vectors_of_sixteen_give_the_bits_of_vectors_of_eight() {
+    fn same<P: Panel, const N: usize>(panels: [P; N], name: &str) {
+        let numbers = numbers(6 * panels[0].ins(), 5);
+        let x: &[[f32; 6]] = numbers.as_chunks().0;
+        let start = pair(&std::array::from_fn(|i| i as f32 - 7.5), |x| x);
+        let (mut by_eight, mut by_sixteen) = ([[start; 6]; N], [[start; 6]; N]);
+        super::by_eight(x, panels, (0, 1), &mut by_eight);
+        products(x, panels, (0, 1), &mut by_sixteen);
+        assert_eq!(by_eight, by_sixteen, "{name}");
+    }
+    for ((outs, ins), format) in SHAPES.into_iter().flat_map(|s| FORMATS.map(|f| (s, f))) {
+        match &packed(outs, ins, format).0.weights {
+            Weights::F32(w) => same([&w[..ins]], "f32"),
+            Weights::Bf16(w) => same([&w[..ins], &w[w.len() - ins..]], "bf16"),
+            Weights::Q8(w, s) => same([(&w[..ins], &s[..ins / BLOCK])], "q8_0"),
+        }
+    }
+}
+
+#[test]
+fn what_is_exact_in_bf16_takes_half_the_memory_and_gives_the_same_bits() {
+    let (outs, ins) = SHAPES[1];
+    let exact: Vec<f32> = numbers(outs * ins, 1).iter().map(|x| f32::from(bf16::from_f32(*x))).collect();
+    let mut nearly = exact.clone();
+    nearly[5] = f32::from_bits(nearly[5].to_bits() | 1);
+    let packed = |values: Vec<f32>| match Stored::new(values, ins, Format::F32).packed(ins) {
+        Stored::Panels(panels) => panels,
+        other => panic!("{other:?} isn't packed"),
+    };
+    let in_f32 = Panels { ins, outs, weights: Weights::F32(pack(&exact, ins)) };
+    let halved = packed(exact);
+    assert!(matches!(halved.weights, Weights::Bf16(_)));
+    assert!(matches!(packed(nearly).weights, Weights::F32(_)), "no value may be lost");
+    for rows in [1, 2, 5, 17] {
+        let (x, mut a, mut b) = (numbers(rows * ins, 4), vec![0.5; rows * outs], vec![0.5; rows * outs]);
+        in_f32.multiply(&x, Out::Add, &mut a);
+        halved.multiply(&x, Out::Add, &mut b);
+        assert_eq!(a, b, "{rows} rows");
+    }
+}
+
 const FORMATS: [Format; 3] = [Format::F32, Format::Bf16, Format::Q8];

@@ -49,7 +49,27 @@ fn percentile(mut xs: Vec<usize>, share: f64) -> f64 {
     xs.get(rank.saturating_sub(1)).map_or(0.0, |&x| x as f64)
 }
 
-/// Drift of the answers' length since the first iteration, and the warnings: 1 where raised. Each is logged too, with what to do.
+/// A warning is said again when what it warns of has grown by this factor since.
+const WORSE: f64 = 1.25;
+
+/// How bad what was warned of was when it was last said; 0 before the first time. Every iteration's figures have the warnings; said in
+/// words at each, they would be most of a run's log. A run that is resumed says them once more.
+#[derive(Debug, Default)]
+pub(super) struct Warned {
+    length: f64,
+    kl: f64,
+}
+
+/// Whether it is time to say it: it never was, or it has become worse by [`WORSE`].
+fn is_news(said: &mut f64, now: f64) -> bool {
+    let news = now > *said * WORSE;
+    if news {
+        *said = now;
+    }
+    news
+}
+
+/// Drift of the answers' length since the first iteration, and the warnings: 1 where raised.
 pub(super) fn warnings(
     config: &PpoConfig,
     figures: &BTreeMap<String, f64>,
@@ -57,26 +77,33 @@ pub(super) fn warnings(
 ) -> BTreeMap<String, f64> {
     let of = |name: &str| figures.get(name).copied().unwrap_or_default();
     let drift = of("response_tokens") / first_response_tokens.max(1e-9);
-    let kl = of("objective/kl");
     let length = drift > config.warn_length_ratio || drift < 1.0 / config.warn_length_ratio;
-    let far = kl > config.warn_kl_nats;
-    if length {
-        tracing::warn!(
-            "answers are {drift:.2} times as long as in the first iteration: look at some, the reward model may be exploited"
-        );
-    }
-    if far {
-        tracing::warn!(
-            "KL is {kl:.1} nats per answer, over {}: raise `kl_coef` or stop earlier, before the policy outruns the reward model",
-            config.warn_kl_nats
-        );
-    }
+    let far = of("objective/kl") > config.warn_kl_nats;
     [
         ("response_tokens_drift".to_owned(), drift),
         ("warning/length".to_owned(), f64::from(length)),
         ("warning/kl".to_owned(), f64::from(far)),
     ]
     .into()
+}
+
+/// What is to be said of the figures' warnings, with what to do: each once, and again when it has become worse.
+pub(super) fn sentences(config: &PpoConfig, figures: &BTreeMap<String, f64>, warned: &mut Warned) -> Vec<String> {
+    let of = |name: &str| figures.get(name).copied().unwrap_or_default();
+    let (drift, kl) = (of("response_tokens_drift"), of("objective/kl"));
+    let mut said = Vec::new();
+    if of("warning/length") > 0.0 && is_news(&mut warned.length, drift.max(1.0 / drift.max(1e-9))) {
+        said.push(format!(
+            "answers are {drift:.2} times as long as in the first iteration: look at some, the reward model may be exploited"
+        ));
+    }
+    if of("warning/kl") > 0.0 && is_news(&mut warned.kl, kl) {
+        said.push(format!(
+            "KL is {kl:.1} nats per answer, over {}: raise `kl_coef` or stop earlier, before the policy outruns the reward model",
+            config.warn_kl_nats
+        ));
+    }
+    said
 }
 
 #[cfg(test)]
@@ -101,5 +128,27 @@ mod tests {
         assert_eq!(at(20.0, 1.0), (1.0, 0.0, 0.0));
         assert_eq!(at(41.0, 1.0), (2.05, 1.0, 0.0));
         assert_eq!(at(9.0, 10.5), (0.45, 1.0, 1.0));
+    }
+
+    #[test]
+    fn a_warning_is_said_once_and_again_when_it_is_worse() {
+        let config = PpoConfig::default();
+        let mut warned = Warned::default();
+        let mut said = |tokens: f64, kl: f64| {
+            let mut figures = [("response_tokens".to_owned(), tokens), ("objective/kl".to_owned(), kl)].into();
+            let raised = warnings(&config, &figures, 20.0);
+            figures.extend(raised);
+            sentences(&config, &figures, &mut warned)
+        };
+        assert_eq!(said(20.0, 1.0), Vec::<String>::new());
+        let first = said(9.0, 1.0);
+        assert!(first.len() == 1 && first[0].starts_with("answers are 0.45 times as long"), "{first:?}");
+        for tokens in [9.0, 8.0, 20.0, 9.0] {
+            assert_eq!(said(tokens, 1.0), Vec::<String>::new(), "about the same, or better");
+        }
+        assert_eq!(said(6.0, 1.0).len(), 1, "shorter still");
+        assert!(said(6.0, 11.0)[0].starts_with("KL is 11.0 nats"));
+        assert_eq!(said(6.0, 12.0), Vec::<String>::new());
+        assert_eq!(said(90.0, 15.0).len(), 2, "longer by more than it was shorter, and farther");
     }
 }

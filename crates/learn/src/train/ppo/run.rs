@@ -1,5 +1,6 @@
 //! One run of PPO or RLOO, iteration by iteration: draw prompts, answer, judge, learn, adapt the coefficient, report, keep.
 
+use super::monitor::Warned;
 use super::ptx::Ptx;
 use super::roles::{Roles, load_roles};
 use super::rollout::{self, Episode};
@@ -41,6 +42,7 @@ pub(super) struct Run<'r, 'c> {
     pub(super) iterations: usize,
     /// The iteration of the newest checkpoint.
     saved: Option<usize>,
+    warned: Warned,
 }
 
 impl<'r, 'c> Run<'r, 'c> {
@@ -84,6 +86,7 @@ impl<'r, 'c> Run<'r, 'c> {
             iteration,
             iterations,
             saved,
+            warned: Warned::default(),
         };
         last.into_iter().try_for_each(|last| run.restore(last))?;
         Ok(run)
@@ -178,6 +181,9 @@ impl<'r, 'c> Run<'r, 'c> {
         let (reward, tokens) = (of("objective/rlhf_reward"), of("response_tokens"));
         let first = *self.state.first_response_tokens.get_or_insert(tokens);
         figures.extend(monitor::warnings(self.config, &figures, first));
+        for sentence in monitor::sentences(self.config, &figures, &mut self.warned) {
+            tracing::warn!("{sentence}");
+        }
         if self.state.best.is_none_or(|(_, best)| reward > best) {
             self.roles.policy.adapter.save(&self.keeper.best_dir(), self.ctx.base_name)?;
             self.state.best = Some((self.iteration + 1, reward));

@@ -138,7 +138,7 @@ fn linears() {
     let (a, b) = (values(2 * r * ins, 1), values((32 + 40) * r, 2));
     let adapters = || Adapters {
         a: Cow::Borrowed(a.as_slice()),
-        parts: vec![Part { col: 0, out: 32, b: &b[..32 * r] }, Part { col: 56, out: 40, b: &b[32 * r..] }],
+        parts: vec![Part { col: 0, out: 32, b: b[..32 * r].into() }, Part { col: 56, out: 40, b: b[32 * r..].into() }],
         r,
         scale: 1.5,
     };
