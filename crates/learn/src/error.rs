@@ -34,6 +34,14 @@ pub enum LearnError {
         /// What is wrong, and what to do.
         reason: String,
     },
+    /// The machine has no memory left for a model's weights.
+    #[error(
+        "no memory for the model's weights ({source}); a smaller number format (--base-format q8_0) or model takes less"
+    )]
+    NoMemory {
+        /// What the system said.
+        source: io::Error,
+    },
     /// An adapter folder lacks something or does not fit its base.
     #[error("{} is not a usable adapter folder: {reason}", path.display())]
     BadAdapter {

@@ -5,6 +5,7 @@
 pub(crate) mod attention;
 pub(crate) mod linear;
 pub(crate) mod matmul;
+pub(crate) mod memory;
 pub(crate) mod norm;
 pub(crate) mod panels;
 mod real;

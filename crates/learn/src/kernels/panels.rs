@@ -5,10 +5,13 @@
 //! output is summed input after input, in one order, so that a row's bits depend neither on the other rows nor on the number of threads.
 
 use super::matmul::{Columns, MatMut, Out};
+use super::memory::{LINE, Pages, prefetch_line};
 use super::stored::{BLOCK, wide as widened};
+use bytemuck::Pod;
 use half::{bf16, f16};
 use rayon::prelude::*;
 use std::cell::Cell;
+use std::io;
 use wide::f32x8;
 
 mod format;
@@ -22,14 +25,10 @@ pub(crate) const WIDTH: usize = 16;
 /// The most rows that are multiplied at once: their twelve sums, two vectors of weights and a value of x fill sixteen registers of eight.
 /// Of thirty-two registers of sixteen, as many rows of two panels.
 pub(crate) const ROWS: usize = 6;
-/// Panels per task; divisible by the panels of every tile.
-const PANELS_PER_TASK: usize = 4;
 /// Groups of rows that one task packs.
 const GROUPS_PER_TASK: usize = 4;
-/// Bytes that come from memory together.
-pub(crate) const LINE: usize = 64;
 /// How many lines ahead of their use a single group of rows asks for weights.
-const LINES_AHEAD: usize = 64;
+const LINES_AHEAD: usize = 48;
 
 /// The two halves of a panel.
 pub(crate) type Pair = [f32x8; 2];
@@ -46,23 +45,27 @@ pub(crate) struct Panels {
 /// Each `(panels, ins, WIDTH)`.
 #[derive(Debug)]
 pub(crate) enum Weights {
-    F32(Vec<[f32; WIDTH]>),
-    Bf16(Vec<[bf16; WIDTH]>),
+    F32(Pages<[f32; WIDTH]>),
+    Bf16(Pages<[bf16; WIDTH]>),
     /// The values, and the scale of each block of inputs, `(panels, ins / BLOCK, WIDTH)`.
-    Q8(Vec<[i8; WIDTH]>, Vec<[f16; WIDTH]>),
+    Q8(Pages<[i8; WIDTH]>, Pages<[f16; WIDTH]>),
 }
 
 /// Lays rows of `cols` values out in panels.
-pub(crate) fn pack<E: Copy + Default>(rows: &[E], cols: usize) -> Vec<[E; WIDTH]> {
-    let mut packed = Vec::with_capacity(rows.len().div_ceil(cols * WIDTH) * cols);
-    for panel in rows.chunks(cols * WIDTH) {
-        packed.extend((0..cols).map(|i| {
-            let mut side_by_side = [E::default(); WIDTH];
-            side_by_side.iter_mut().zip(panel[i..].iter().step_by(cols)).for_each(|(to, from)| *to = *from);
-            side_by_side
-        }));
+///
+/// # Errors
+/// When there is no memory for them.
+pub(crate) fn pack<E: Pod>(rows: &[E], cols: usize) -> io::Result<Pages<[E; WIDTH]>>
+where
+    [E; WIDTH]: Pod,
+{
+    let mut packed = Pages::<[E; WIDTH]>::zeros(rows.len().div_ceil(cols * WIDTH) * cols)?;
+    for (panel, to) in rows.chunks(cols * WIDTH).zip(packed.chunks_mut(cols)) {
+        for (i, to) in to.iter_mut().enumerate() {
+            to.iter_mut().zip(panel[i..].iter().step_by(cols)).for_each(|(to, from)| *to = *from);
+        }
     }
-    packed
+    Ok(packed)
 }
 
 impl Panels {
@@ -111,16 +114,16 @@ thread_local! {
     static PACKED: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
 }
 
-/// Whether the sums of two panels fit into the registers beside each other.
-fn sums_of_two() -> bool {
+/// Whether two panels are multiplied at once: where there are registers for the sums of both, and so many rows that they are used.
+fn two_at_once(rows: usize) -> bool {
     #[cfg(target_arch = "x86_64")]
-    return sixteen::available();
+    return rows >= sixteen::ROWS_MIN && sixteen::available();
     #[cfg(not(target_arch = "x86_64"))]
     false
 }
 
 /// The sizes of groups of at most [`ROWS`] rows, as equal as can be.
-fn groups(rows: usize) -> impl Iterator<Item = usize> {
+fn sizes(rows: usize) -> impl Iterator<Item = usize> {
     let n = rows.div_ceil(ROWS);
     (0..n).map(move |g| (g + 1) * rows / n - g * rows / n)
 }
@@ -130,7 +133,7 @@ fn pack_rows(x: &[f32], ins: usize) -> Vec<f32> {
     let mut packed = PACKED.take();
     packed.resize(x.len(), 0.0);
     let (mut from, mut to, mut work) = (x, packed.as_mut_slice(), Vec::new());
-    for rows in groups(x.len() / ins) {
+    for rows in sizes(x.len() / ins) {
         let (these, later) = from.split_at(rows * ins);
         let (place, rest) = to.split_at_mut(rows * ins);
         work.push((rows, these, place));
@@ -171,58 +174,43 @@ struct Product<'a> {
 }
 
 impl Product<'_> {
+    /// One panel is a task, or two: that no thread has much more to do than another.
     fn run<P: Panel>(&self, panels: Vec<P>) {
-        panels.par_chunks(PANELS_PER_TASK).enumerate().for_each(|(task, panels)| {
-            let first = task * PANELS_PER_TASK;
-            match self.rows {
-                1 => self.one_group::<P, 1, 4>(panels, first),
-                2 => self.one_group::<P, 2, 2>(panels, first),
-                _ if sums_of_two() => self.all_groups::<P, 2>(panels, first),
-                _ => self.all_groups::<P, 1>(panels, first),
-            }
-        });
+        if two_at_once(self.rows) {
+            panels.par_chunks(2).enumerate().for_each(|(task, panels)| match *panels {
+                [a, b] => self.each_group([a, b], task * 2),
+                _ => self.each_group([panels[0]], task * 2),
+            });
+        } else {
+            panels.par_iter().enumerate().for_each(|(at, &panel)| self.each_group([panel], at));
+        }
     }
 
-    /// Few rows need several panels at once: a sum waits for its last addition.
-    fn one_group<P: Panel, const R: usize, const N: usize>(&self, panels: &[P], first: usize) {
-        let (tiles, rest) = panels.as_chunks::<N>();
-        tiles.iter().enumerate().for_each(|(i, &tile)| self.tile::<P, R, N>(tile, first + i * N, 0, (0, 1)));
-        let first = first + tiles.len() * N;
-        rest.iter().enumerate().for_each(|(i, &panel)| self.tile::<P, R, 1>([panel], first + i, 0, (0, 1)));
-    }
-
-    /// `N` panels at a time times all rows, group by group, while they lie in the cache.
-    fn all_groups<P: Panel, const N: usize>(&self, panels: &[P], first: usize) {
-        let (tiles, rest) = panels.as_chunks::<N>();
-        tiles.iter().enumerate().for_each(|(i, &tile)| self.each_group(tile, first + i * N));
-        let first = first + tiles.len() * N;
-        rest.iter().enumerate().for_each(|(i, &panel)| self.each_group([panel], first + i));
-    }
-
+    /// `N` panels from `at` times all rows, group by group, while they lie in the cache.
     fn each_group<P: Panel, const N: usize>(&self, panels: [P; N], at: usize) {
-        let (mut row, count) = (0, self.rows.div_ceil(ROWS));
-        for (i, rows) in groups(self.rows).enumerate() {
-            let which = (i, count);
+        let (mut row, groups) = (0, self.rows.div_ceil(ROWS));
+        for (i, rows) in sizes(self.rows).enumerate() {
+            let asks = Some(Asks { group: i, groups });
             match rows {
-                1 => self.tile::<P, 1, N>(panels, at, row, which),
-                2 => self.tile::<P, 2, N>(panels, at, row, which),
-                3 => self.tile::<P, 3, N>(panels, at, row, which),
-                4 => self.tile::<P, 4, N>(panels, at, row, which),
-                5 => self.tile::<P, 5, N>(panels, at, row, which),
-                _ => self.tile::<P, ROWS, N>(panels, at, row, which),
+                1 => self.tile::<P, 1, N>(panels, at, row, asks),
+                2 => self.tile::<P, 2, N>(panels, at, row, asks),
+                3 => self.tile::<P, 3, N>(panels, at, row, asks),
+                4 => self.tile::<P, 4, N>(panels, at, row, asks),
+                5 => self.tile::<P, 5, N>(panels, at, row, asks),
+                _ => self.tile::<P, ROWS, N>(panels, at, row, asks),
             }
             row += rows;
         }
     }
 
-    /// `R` rows from `row` times `N` panels from `at`; the group `which` of so many.
+    /// `R` rows from `row` times `N` panels from `at`.
     #[inline(always)]
     fn tile<P: Panel, const R: usize, const N: usize>(
         &self,
         panels: [P; N],
         at: usize,
         row: usize,
-        which: (usize, usize),
+        asks: Option<Asks>,
     ) {
         let x: &[[f32; R]] = self.x[row * self.ins..(row + R) * self.ins].as_chunks().0;
         let mut sums = [[ZERO; R]; N];
@@ -236,7 +224,7 @@ impl Product<'_> {
                 }
             }
         }
-        products(x, panels, which, &mut sums);
+        products(x, panels, asks, &mut sums);
         for (n, sums) in sums.iter().enumerate() {
             let mut y = self.block(row, R, at + n);
             for (r, sums) in sums.iter().enumerate() {
@@ -262,16 +250,16 @@ impl Product<'_> {
 fn products<P: Panel, const R: usize, const N: usize>(
     x: &[[f32; R]],
     panels: [P; N],
-    which: (usize, usize),
+    asks: Option<Asks>,
     sums: &mut [[Pair; R]; N],
 ) {
     #[cfg(target_arch = "x86_64")]
     if R >= sixteen::ROWS_MIN && sixteen::available() {
         // SAFETY: the CPU has what it needs.
         #[allow(unsafe_code)]
-        return unsafe { sixteen::products(x, panels, which, sums) };
+        return unsafe { sixteen::products(x, panels, asks, sums) };
     }
-    by_eight(x, panels, which, sums);
+    by_eight(x, panels, asks, sums);
 }
 
 /// The same with vectors of eight, as every CPU that hone is built for has them.
@@ -279,15 +267,15 @@ fn products<P: Panel, const R: usize, const N: usize>(
 pub(crate) fn by_eight<P: Panel, const R: usize, const N: usize>(
     x: &[[f32; R]],
     panels: [P; N],
-    which: (usize, usize),
+    asks: Option<Asks>,
     sums: &mut [[Pair; R]; N],
 ) {
     let start = if P::SCALED { [[ZERO; R]; N] } else { *sums };
     let mut now = start;
     assert!(panels.iter().all(|panel| panel.ins() == x.len()));
     for (block, inputs) in x.chunks(BLOCK).enumerate() {
-        for panel in panels {
-            ask_for::<P, N>(panel, block, which);
+        if let Some(asks) = asks {
+            panels.iter().for_each(|panel| asks.ask_for::<P, N>(*panel, block));
         }
         // Plain loops: closures over arrays are not always inlined here, and then the sums lie in memory.
         for (i, x) in inputs.iter().enumerate() {
@@ -315,35 +303,30 @@ pub(crate) fn by_eight<P: Panel, const R: usize, const N: usize>(
     }
 }
 
-/// Asks for later weights, into the second cache. The panels lie one after the other in memory: one group of rows asks for what comes
-/// soon; several share the panels that come after the `N` in use.
-#[inline(always)]
-fn ask_for<P: Panel, const N: usize>(panel: P, block: usize, (group, groups): (usize, usize)) {
-    let lines = (BLOCK / P::PER_LINE).div_ceil(groups);
-    let place = if groups == 1 {
-        panel.weights(block * BLOCK).place().wrapping_add(LINES_AHEAD * LINE)
-    } else {
-        let (ins, blocks) = (panel.ins(), panel.ins().div_ceil(BLOCK));
-        panel.weights(0).place().wrapping_add((N * ins / P::PER_LINE + (group * blocks + block) * lines) * LINE)
-    };
-    (0..lines).for_each(|line| prefetch_line(place.wrapping_add(line * LINE)));
+/// Which later weights a group of rows asks for, into the second cache, while it is multiplied. The panels lie one after the other in
+/// memory: a single group asks for what comes soon; several share the panels that come after those in use.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asks {
+    group: usize,
+    groups: usize,
 }
 
-/// Asks for the line at `place` to be brought into the second cache.
-#[cfg(target_arch = "x86_64")]
-#[inline(always)]
-pub(crate) fn prefetch_line(place: *const i8) {
-    use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-    // SAFETY: a hint that reads nothing and faults at no address.
-    #[allow(unsafe_code)]
-    unsafe {
-        _mm_prefetch::<_MM_HINT_T1>(place);
+impl Asks {
+    #[inline(always)]
+    fn ask_for<P: Panel, const N: usize>(self, panel: P, block: usize) {
+        let lines = (BLOCK / P::PER_LINE).div_ceil(self.groups);
+        let of_panel = panel.ins() / P::PER_LINE;
+        let at = if self.groups == 1 {
+            let soon = block * lines + LINES_AHEAD;
+            // Behind a panel's end lies one that is in use beside it.
+            if soon < of_panel { soon } else { soon + (N - 1) * of_panel }
+        } else {
+            N * of_panel + (self.group * panel.ins().div_ceil(BLOCK) + block) * lines
+        };
+        let place = panel.weights(0).place().wrapping_add(at * LINE);
+        (0..lines).for_each(|line| prefetch_line(place.wrapping_add(line * LINE)));
     }
 }
-
-/// No stable Rust asks for it elsewhere.
-#[cfg(not(target_arch = "x86_64"))]
-pub(crate) fn prefetch_line(_: *const i8) {}
 
 #[cfg(test)]
 mod tests;

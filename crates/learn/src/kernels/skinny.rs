@@ -3,7 +3,7 @@
 //! 16 rows).
 
 use super::matmul::{Columns, Out};
-use super::panels::{LINE, prefetch_line};
+use super::memory::{LINE, prefetch_line};
 use super::{LANES, Real};
 use rayon::prelude::*;
 use std::ops::Range;

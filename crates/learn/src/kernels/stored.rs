@@ -10,6 +10,7 @@ use half::{bf16, f16};
 use rayon::prelude::*;
 use std::borrow::Cow;
 use std::cell::Cell;
+use std::io;
 use std::ops::Range;
 
 /// How a base model's matrices are kept in memory.
@@ -63,18 +64,21 @@ impl Stored {
 
     /// The same values, laid out for serving; rows of `cols` values. What is asked for in f32 and is exact in bf16, as every matrix of a
     /// model published in bf16 is, takes half of the memory: products widen it to the same numbers, and so give the same bits.
-    pub(crate) fn packed(self, cols: usize) -> Self {
+    ///
+    /// # Errors
+    /// When there is no memory for them.
+    pub(crate) fn packed(self, cols: usize) -> io::Result<Self> {
         let outs = self.len() / cols;
         let weights = match self {
             Self::F32(w) if w.par_iter().all(|x| x.to_bits() & 0xffff == 0) => {
-                panels::Weights::Bf16(pack(&w.into_iter().map(bf16::from_f32).collect::<Vec<_>>(), cols))
+                panels::Weights::Bf16(pack(&w.into_iter().map(bf16::from_f32).collect::<Vec<_>>(), cols)?)
             }
-            Self::F32(w) => panels::Weights::F32(pack(&w, cols)),
-            Self::Bf16(w) => panels::Weights::Bf16(pack(&w, cols)),
-            Self::Q8(w, scales) => panels::Weights::Q8(pack(&w, cols), pack(&scales, cols / BLOCK)),
-            Self::Panels(_) => return self,
+            Self::F32(w) => panels::Weights::F32(pack(&w, cols)?),
+            Self::Bf16(w) => panels::Weights::Bf16(pack(&w, cols)?),
+            Self::Q8(w, scales) => panels::Weights::Q8(pack(&w, cols)?, pack(&scales, cols / BLOCK)?),
+            Self::Panels(_) => return Ok(self),
         };
-        Self::Panels(Panels { ins: cols, outs, weights })
+        Ok(Self::Panels(Panels { ins: cols, outs, weights }))
     }
 
     /// The number of values.

@@ -183,10 +183,10 @@ impl Base {
             .collect::<Result<Vec<_>, _>>()?;
         let model = Model {
             on: Cpu,
-            embedding: keep.matrix(load("model.embed_tokens.weight", &[v, h])?, h),
+            embedding: keep.matrix(load("model.embed_tokens.weight", &[v, h])?, h)?,
             layers,
             final_norm: load("model.norm.weight", &[h])?,
-            head: if config.tied_embeddings { None } else { Some(keep.matrix(load("lm_head.weight", &[v, h])?, h)) },
+            head: if config.tied_embeddings { None } else { Some(keep.matrix(load("lm_head.weight", &[v, h])?, h)?) },
             rope: RopeTable::new(&config.rope_frequencies(), config.context),
             config,
         };
@@ -212,9 +212,12 @@ struct Keep {
 
 impl Keep {
     /// A matrix of rows of `cols` values.
-    fn matrix(self, values: Vec<f32>, cols: usize) -> Stored {
+    fn matrix(self, values: Vec<f32>, cols: usize) -> Result<Stored, LearnError> {
         let stored = Stored::new(values, cols, self.format);
-        if self.layout == Layout::Panels { stored.packed(cols) } else { stored }
+        match self.layout {
+            Layout::Rows => Ok(stored),
+            Layout::Panels => stored.packed(cols).map_err(|source| LearnError::NoMemory { source }),
+        }
     }
 }
 
@@ -230,7 +233,7 @@ impl Layer<Cpu> {
             }
             Ok(all)
         };
-        let matrix = |parts: &[(&str, Vec<usize>)]| Ok::<_, LearnError>(keep.matrix(stack(parts)?, parts[0].1[1]));
+        let matrix = |parts: &[(&str, Vec<usize>)]| keep.matrix(stack(parts)?, parts[0].1[1]);
         let qkv_bias = if c.qkv_bias {
             let parts = [
                 ("self_attn.q_proj.bias", vec![q]),

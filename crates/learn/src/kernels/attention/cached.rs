@@ -6,7 +6,7 @@
 use super::Heads;
 use super::forward::softmax;
 use crate::kernels::matmul::Columns;
-use crate::kernels::panels::{Pair, Panel, ROWS, Sixteen, WIDTH, ZERO, by_eight};
+use crate::kernels::panels::{ROWS, WIDTH, ZERO, by_eight};
 use rayon::prelude::*;
 use std::ops::Range;
 use wide::f32x8;
@@ -14,77 +14,61 @@ use wide::f32x8;
 /// The keys (after rotation) and values of one sequence in one block.
 #[derive(Debug, Clone)]
 pub(crate) struct KeysValues {
-    heads: usize,
     dim: usize,
     len: usize,
-    /// `(panels of WIDTH tokens, heads, dim)`.
+    heads: Vec<Head>,
+}
+
+/// Of one head, so that what a product reads lies in one piece.
+#[derive(Debug, Clone)]
+struct Head {
+    /// `(panels of WIDTH tokens, dim)`.
     keys: Vec<[f32; WIDTH]>,
-    /// `(tokens, heads, parts)`: a head's width is filled up to whole parts with zeros.
-    values: Vec<[f32; WIDTH]>,
+    /// The head's width by sixteens, the last one filled up with zeros; each `(tokens,)`.
+    values: Vec<Vec<[f32; WIDTH]>>,
 }
 
 impl KeysValues {
     /// Nothing yet, for so many key/value heads of width `dim`; room for `tokens` tokens is reserved.
     pub(crate) fn new(heads: usize, dim: usize, tokens: usize) -> Self {
-        let keys = Vec::with_capacity(tokens.div_ceil(WIDTH) * heads * dim);
-        let values = Vec::with_capacity(tokens * heads * dim.div_ceil(WIDTH));
-        Self { heads, dim, len: 0, keys, values }
+        let head = |_| Head {
+            keys: Vec::with_capacity(tokens.div_ceil(WIDTH) * dim),
+            values: (0..dim.div_ceil(WIDTH)).map(|_| Vec::with_capacity(tokens)).collect(),
+        };
+        Self { dim, len: 0, heads: (0..heads).map(head).collect() }
     }
 
     /// The memory in use.
     pub(crate) fn bytes(&self) -> usize {
-        (self.keys.len() + self.values.len()) * size_of::<[f32; WIDTH]>()
+        let lines = |head: &Head| head.keys.len() + head.values.iter().map(Vec::len).sum::<usize>();
+        self.heads.iter().map(lines).sum::<usize>() * size_of::<[f32; WIDTH]>()
     }
 
     /// A copy of the first `tokens` tokens.
     pub(crate) fn prefix(&self, tokens: usize) -> Self {
-        let keys = self.keys[..tokens.div_ceil(WIDTH) * self.heads * self.dim].to_vec();
-        let values = self.values[..tokens * self.heads * self.parts()].to_vec();
-        Self { keys, values, len: tokens, ..*self }
-    }
-
-    /// The parts of a head's width.
-    fn parts(&self) -> usize {
-        self.dim.div_ceil(WIDTH)
+        let head = |head: &Head| Head {
+            keys: head.keys[..tokens.div_ceil(WIDTH) * self.dim].to_vec(),
+            values: head.values.iter().map(|part| part[..tokens].to_vec()).collect(),
+        };
+        Self { dim: self.dim, len: tokens, heads: self.heads.iter().map(head).collect() }
     }
 
     /// Appends a token; `k` and `v` are `(heads, dim)`.
     pub(crate) fn push(&mut self, k: &[f32], v: &[f32]) {
         let (panel, lane) = (self.len / WIDTH, self.len % WIDTH);
-        let width = self.heads * self.dim;
-        if self.keys.len() <= panel * width {
-            self.keys.resize((panel + 1) * width, [0.0; WIDTH]);
-        }
-        self.keys[panel * width..].iter_mut().zip(k).for_each(|(panel, k)| panel[lane] = *k);
-        for part in v.chunks_exact(self.dim).flat_map(|head| head.chunks(WIDTH)) {
-            let mut filled = [0.0; WIDTH];
-            filled[..part.len()].copy_from_slice(part);
-            self.values.push(filled);
+        let new = k.chunks_exact(self.dim).zip(v.chunks_exact(self.dim));
+        for (Head { keys, values }, (k, v)) in self.heads.iter_mut().zip(new) {
+            if lane == 0 {
+                keys.resize((panel + 1) * self.dim, [0.0; WIDTH]);
+            }
+            keys[panel * self.dim..].iter_mut().zip(k).for_each(|(panel, k)| panel[lane] = *k);
+            for (part, v) in values.iter_mut().zip(v.chunks(WIDTH)) {
+                let mut filled = [0.0; WIDTH];
+                filled[..v.len()].copy_from_slice(v);
+                part.push(filled);
+            }
         }
         self.len += 1;
-    }
-}
-
-/// Values of sixteen widths, token after token.
-#[derive(Clone, Copy)]
-struct Values<'a> {
-    first: &'a [[f32; WIDTH]],
-    stride: usize,
-    tokens: usize,
-}
-
-impl Panel for Values<'_> {
-    const SCALED: bool = false;
-    const PER_LINE: usize = 1;
-    fn ins(self) -> usize {
-        self.tokens
-    }
-    #[inline(always)]
-    fn weights(&self, token: usize) -> Sixteen<'_> {
-        Sixteen::F32(&self.first[token * self.stride])
-    }
-    fn scale(self, _: usize) -> Pair {
-        ZERO
     }
 }
 
@@ -151,7 +135,7 @@ impl All<'_> {
     }
 
     fn attend<const R: usize>(&self, task: &Task<'_>, scores: &mut Vec<f32>) {
-        let (cache, dim) = (task.seq.cache, self.heads.dim);
+        let (Head { keys, values }, dim) = (&task.seq.cache.heads[task.kv], self.heads.dim);
         let places: [(usize, usize); R] = std::array::from_fn(|i| self.place(task, task.pairs.start + i));
         let seen = places.map(|(row, _)| self.seen(task.seq, row));
         let (first, last) = (seen[0].start / WIDTH, (seen[R - 1].end - 1) / WIDTH);
@@ -161,7 +145,7 @@ impl All<'_> {
         scores.resize(R * width, 0.0);
         for panel in first..=last {
             let mut sums = [[ZERO; R]];
-            by_eight(&x, [&cache.keys[(panel * cache.heads + task.kv) * dim..][..dim]], (0, 1), &mut sums);
+            by_eight(&x, [&keys[panel * dim..][..dim]], None, &mut sums);
             for (r, sums) in sums[0].iter().enumerate() {
                 let to = &mut scores[r * width + (panel - first) * WIDTH..][..WIDTH];
                 to.copy_from_slice(sums.map(f32x8::to_array).as_flattened());
@@ -180,31 +164,16 @@ impl All<'_> {
         }
         let tokens = seen[R - 1].end - first * WIDTH;
         let p: Vec<[f32; R]> = (0..tokens).map(|j| std::array::from_fn(|r| scores[r * width + j])).collect();
-        for part in 0..cache.parts() {
-            self.values(task, &places, part, first * WIDTH, &p);
-        }
-    }
-
-    /// A part of the heads' outputs, from the probabilities of the tokens from `first` on.
-    fn values<const R: usize>(
-        &self,
-        task: &Task<'_>,
-        places: &[(usize, usize); R],
-        part: usize,
-        first: usize,
-        p: &[[f32; R]],
-    ) {
-        let (cache, dim) = (task.seq.cache, self.heads.dim);
-        let stride = cache.heads * cache.parts();
-        let at = first * stride + task.kv * cache.parts() + part;
-        let mut sums = [[ZERO; R]];
-        by_eight(p, [Values { first: &cache.values[at..], stride, tokens: p.len() }], (0, 1), &mut sums);
-        let cols = WIDTH.min(dim - part * WIDTH);
-        for ((row, head), sums) in places.iter().zip(&sums[0]) {
-            // SAFETY: as of `l`.
-            #[allow(unsafe_code)]
-            let mut o = unsafe { self.o.block(*row, 1, head * dim + part * WIDTH, cols) };
-            o.row(0).copy_from_slice(&sums.map(f32x8::to_array).as_flattened()[..cols]);
+        for (part, values) in values.iter().enumerate() {
+            let mut sums = [[ZERO; R]];
+            by_eight(&p, [&values[first * WIDTH..][..tokens]], None, &mut sums);
+            let cols = WIDTH.min(dim - part * WIDTH);
+            for ((row, head), sums) in places.iter().zip(&sums[0]) {
+                // SAFETY: as of `l`.
+                #[allow(unsafe_code)]
+                let mut o = unsafe { self.o.block(*row, 1, head * dim + part * WIDTH, cols) };
+                o.row(0).copy_from_slice(&sums.map(f32x8::to_array).as_flattened()[..cols]);
+            }
         }
     }
 }

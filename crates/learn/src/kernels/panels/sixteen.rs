@@ -2,7 +2,7 @@
 //! sums fit. Each output is summed in the order and with the roundings of `super::by_eight`, so its bits are the same. May use: the
 //! panels.
 
-use super::{BLOCK, Pair, Panel, Sixteen, ask_for};
+use super::{Asks, BLOCK, Pair, Panel, Sixteen};
 use std::arch::x86_64::{
     __m512, _mm_loadu_si128, _mm256_loadu_si256, _mm512_castsi512_ps, _mm512_cvtepi8_epi32, _mm512_cvtepi32_ps,
     _mm512_cvtepu16_epi32, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_slli_epi32,
@@ -23,7 +23,7 @@ pub(super) fn available() -> bool {
 pub(super) fn products<P: Panel, const R: usize, const N: usize>(
     x: &[[f32; R]],
     panels: [P; N],
-    which: (usize, usize),
+    asks: Option<Asks>,
     sums: &mut [[Pair; R]; N],
 ) {
     assert!(panels.iter().all(|panel| panel.ins() == x.len()));
@@ -37,8 +37,8 @@ pub(super) fn products<P: Panel, const R: usize, const N: usize>(
         }
     }
     for (block, inputs) in x.chunks(BLOCK).enumerate() {
-        for panel in panels {
-            ask_for::<P, N>(panel, block, which);
+        if let Some(asks) = asks {
+            panels.iter().for_each(|panel| asks.ask_for::<P, N>(*panel, block));
         }
         for (i, x) in inputs.iter().enumerate() {
             for n in 0..N {
