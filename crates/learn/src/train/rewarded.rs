@@ -115,9 +115,9 @@ fn cut(text: &str) -> String {
     }
 }
 
-/// Small letters, digits and apostrophes in a row.
+/// Small letters, digits and apostrophes in a row, of either kind: a typesetter's apostrophe doesn't end a word.
 fn words(text: &str) -> BTreeSet<String> {
-    let lower = text.to_lowercase();
+    let lower = text.to_lowercase().replace('\u{2019}', "'");
     let words = lower.split(|c: char| !(c.is_alphanumeric() || c == '\'')).map(|w| w.trim_matches('\''));
     words.filter(|w| !w.is_empty()).map(str::to_owned).collect()
 }
@@ -265,6 +265,13 @@ mod tests {
         assert!((sorry.difference.mean - 1.0).abs() < 0.4 && sorry.answers == 80, "{sorry:?}");
         assert!(named("yes").is_some_and(|w| w.difference.high < 0.0));
         assert!(named("17").is_none(), "one answer says nothing");
+    }
+
+    #[test]
+    fn an_apostrophe_of_either_kind_is_in_the_middle_of_a_word() {
+        let found = words("It\u{2019}s a \u{2018}dog\u{2019}s\u{2019} life, isn't it? 'Yes'");
+        let expected = ["a", "dog's", "isn't", "it", "it's", "life", "yes"];
+        assert_eq!(found, expected.map(str::to_owned).into());
     }
 
     #[test]
