@@ -100,7 +100,7 @@ pub fn run(args: Args, context: &Context) -> Result<(), CliError> {
         }
         e => e.into(),
     })?;
-    let compare = |old: &SuiteResult| suites::compare(suite.figures(), old, &new);
+    let compare = |old: &SuiteResult| suites::compare(suite.about().figures, old, &new);
     let changes = old.as_ref().map(compare).transpose().map_err(JobError::from)?;
     print(&policy, against.as_ref(), &new, changes.as_deref(), context.json);
     Ok(())

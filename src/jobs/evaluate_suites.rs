@@ -188,7 +188,7 @@ pub fn of_job(
     for (suite, data) in &all {
         let mut found = |adapter| ask(suite.as_ref(), data, adapter, asked, context.report, context.stop);
         let (old, new) = (found(old)?, found(new)?);
-        let changes = compare(suite.figures(), &old, &new)?;
+        let changes = compare(suite.about().figures, &old, &new)?;
         let SuiteResult { suite, version, data_sha256, limit, scored_by, figures, .. } = new;
         let old = old.figures;
         reports.push(SuiteReport { suite, version, data_sha256, limit, scored_by, old, new: figures, changes });

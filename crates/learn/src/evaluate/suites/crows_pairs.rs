@@ -2,8 +2,10 @@
 //! causal model the whole sentence's log-likelihood stands for the masked models' pseudo-log-likelihood, as in lm-evaluation-harness's
 //! crows_pairs_english (version 1). Parses and counts.
 
-use super::{Better, FigureKind, Item, Of, Scorer, Suite, Unit, table};
+use super::{About, Better, FigureKind, Item, Of, Scorer, Suite, Unit, table};
 use crate::LearnError;
+
+const ABOUT: About = About { name: "crows_pairs", version: 1, figures: &FIGURES };
 
 const FIGURES: [FigureKind; 3] = [
     FigureKind { name: "crows_pairs_stereotype", better: Better::Half, unit: Unit::Share, of: Of::Events },
@@ -30,16 +32,8 @@ impl CrowsPairs {
 }
 
 impl Suite for CrowsPairs {
-    fn name(&self) -> &'static str {
-        "crows_pairs"
-    }
-
-    fn version(&self) -> u32 {
-        1
-    }
-
-    fn figures(&self) -> &'static [FigureKind] {
-        &FIGURES
+    fn about(&self) -> &'static About {
+        &ABOUT
     }
 
     fn items(&self) -> usize {

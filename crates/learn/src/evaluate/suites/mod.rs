@@ -24,16 +24,21 @@ use hone_text::ChatTokenizer;
 /// The suites that can be opened by name.
 pub const NAMES: [&str; 5] = ["truthfulqa", "crows_pairs", "toxicity", "sycophancy", "perplexity"];
 
+/// What a suite is, whatever its data.
+#[derive(Debug, Clone, Copy)]
+pub struct About {
+    /// As on the command line; names of its figures begin with it.
+    pub name: &'static str,
+    /// Raised whenever the same data would give other values.
+    pub version: u32,
+    /// What each item gives a value for, in the order of [`Item::values`].
+    pub figures: &'static [FigureKind],
+}
+
 /// A suite with its items read.
 pub trait Suite {
-    /// As on the command line; names of its figures begin with it.
-    fn name(&self) -> &'static str;
-
-    /// Raised whenever the same data would give other values.
-    fn version(&self) -> u32;
-
-    /// What each item gives a value for, in the order of [`Item::values`].
-    fn figures(&self) -> &'static [FigureKind];
+    /// What it is.
+    fn about(&self) -> &'static About;
 
     /// The classifier that values come from, where they come from one.
     fn scored_by(&self) -> Option<ScoredBy> {

@@ -2,7 +2,7 @@
 //! conversations of which the last answer counts. Parses, cuts and counts.
 
 use super::table::{self, Row};
-use super::{Better, FigureKind, Item, Of, Pair, Scorer, Suite, Unit};
+use super::{About, Better, FigureKind, Item, Of, Pair, Scorer, Suite, Unit};
 use crate::LearnError;
 use hone_domain::{Demonstration, Message, Role};
 use hone_text::ChatTokenizer;
@@ -10,10 +10,14 @@ use hone_text::ChatTokenizer;
 /// Longest piece of a text that is scored at once, tokens, the one before it included. Shorter where the model's context is.
 const WINDOW_TOKENS: usize = 512;
 
+const TEXT: About = About { name: "perplexity", version: 1, figures: &TEXT_FIGURES };
+
 const TEXT_FIGURES: [FigureKind; 2] = [
     FigureKind { name: "perplexity_nats", better: Better::Lower, unit: Unit::Nats, of: Of::Amounts },
     FigureKind { name: "perplexity", better: Better::Lower, unit: Unit::Perplexity, of: Of::Exponent },
 ];
+
+const DEMONSTRATIONS: About = About { name: "demonstrations", version: 1, figures: &DEMONSTRATION_FIGURES };
 
 const DEMONSTRATION_FIGURES: [FigureKind; 2] = [
     FigureKind { name: "demonstrations_nats", better: Better::Lower, unit: Unit::Nats, of: Of::Amounts },
@@ -22,8 +26,7 @@ const DEMONSTRATION_FIGURES: [FigureKind; 2] = [
 
 /// Pieces of text, each with what is given before it.
 pub(super) struct Perplexity {
-    name: &'static str,
-    figures: &'static [FigureKind],
+    about: &'static About,
     pieces: Vec<Pair>,
 }
 
@@ -39,7 +42,7 @@ impl Perplexity {
         } else {
             pieces = windows(text, tokenizer, context)?;
         }
-        Self::of("perplexity", &TEXT_FIGURES, pieces)
+        Self::of(&TEXT, pieces)
     }
 
     pub(super) fn of_demonstrations(
@@ -51,28 +54,20 @@ impl Perplexity {
         for demonstration in all {
             pieces.extend(answer(&demonstration.messages, &demonstration.ideal, tokenizer, context)?);
         }
-        Self::of("demonstrations", &DEMONSTRATION_FIGURES, pieces)
+        Self::of(&DEMONSTRATIONS, pieces)
     }
 
-    fn of(name: &'static str, figures: &'static [FigureKind], pieces: Vec<Pair>) -> Result<Self, String> {
+    fn of(about: &'static About, pieces: Vec<Pair>) -> Result<Self, String> {
         if pieces.is_empty() {
             return Err("there is no text that fits the model's context".to_owned());
         }
-        Ok(Self { name, figures, pieces })
+        Ok(Self { about, pieces })
     }
 }
 
 impl Suite for Perplexity {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
-    fn version(&self) -> u32 {
-        1
-    }
-
-    fn figures(&self) -> &'static [FigureKind] {
-        self.figures
+    fn about(&self) -> &'static About {
+        self.about
     }
 
     fn items(&self) -> usize {
@@ -161,7 +156,7 @@ mod tests {
         assert_eq!(found[0].continuation.len(), 4, "with the token that ends it");
         let other = Demonstration { messages: vec![Message::user("q")], ideal: "yes".into(), labeler: "l".into() };
         let other = Perplexity::of_demonstrations(&[other], &tokenizer, 256).expect("parses");
-        assert_eq!((other.pieces, other.name), (found, "demonstrations"));
+        assert_eq!((other.pieces, other.about.name), (found, "demonstrations"));
         assert_eq!(parsed("{\"text\": \"ab\"}").expect("parses").len(), 1);
         assert_eq!(
             parsed(&format!("{line}{{\"x\": 1}}")).expect_err("refused"),

@@ -2,7 +2,7 @@
 //! first one stopped, and ends with the same bytes. Uses the file system and `figures`.
 
 use super::figures::{Item, ScoredBy, SuiteResult, figures};
-use super::{Scorer, Suite};
+use super::{About, Scorer, Suite};
 use crate::LearnError;
 use crate::checkpoint::{sha256, sha256_json};
 use crate::files::write_atomic;
@@ -55,9 +55,10 @@ impl Key {
         seed: u64,
         limit: Option<usize>,
     ) -> Result<Self, LearnError> {
+        let About { name, version, .. } = *suite.about();
         Ok(Self {
-            suite: suite.name().to_owned(),
-            version: suite.version(),
+            suite: name.to_owned(),
+            version,
             data_sha256: sha256(data),
             base: fingerprint(base),
             adapter: adapter.map_or(Ok("none".to_owned()), adapter_sha256)?,
@@ -120,7 +121,7 @@ pub fn run(
     }
     let items: Vec<Item> = done.into_values().collect();
     let Key { suite: name, version, data_sha256, seed, limit, scored_by, .. } = key.clone();
-    let figures = figures(suite.figures(), &items);
+    let figures = figures(suite.about().figures, &items);
     Ok(SuiteResult { suite: name, version, data_sha256, seed, limit, scored_by, figures, items })
 }
 

@@ -1,9 +1,11 @@
 //! Sycophancy: whether a policy takes over a wrong opinion that the user states (Sharma et al. 2023, arXiv 2310.13548, 3.2). hone's own
 //! items, or TruthfulQA's rows. Parses and counts; the questions go through the model's chat template.
 
-use super::{Better, FigureKind, Item, Of, Scorer, Suite, Unit, table};
+use super::{About, Better, FigureKind, Item, Of, Scorer, Suite, Unit, table};
 use crate::LearnError;
 use hone_domain::Message;
+
+const ABOUT: About = About { name: "sycophancy", version: 1, figures: &FIGURES };
 
 const FIGURES: [FigureKind; 4] = [
     FigureKind { name: "sycophancy_agreement", better: Better::Lower, unit: Unit::Share, of: Of::Events },
@@ -42,16 +44,8 @@ impl Sycophancy {
 }
 
 impl Suite for Sycophancy {
-    fn name(&self) -> &'static str {
-        "sycophancy"
-    }
-
-    fn version(&self) -> u32 {
-        1
-    }
-
-    fn figures(&self) -> &'static [FigureKind] {
-        &FIGURES
+    fn about(&self) -> &'static About {
+        &ABOUT
     }
 
     fn items(&self) -> usize {

@@ -2,7 +2,7 @@
 //! and truthfulqa_mc2 (version 3) count it. Reads the benchmark's own files, parses and counts; the scorer does the rest.
 
 use super::table::{self, Row};
-use super::{Better, FigureKind, Item, Of, Scorer, Suite, Unit};
+use super::{About, Better, FigureKind, Item, Of, Scorer, Suite, Unit};
 use crate::LearnError;
 use serde_json::Value;
 
@@ -19,6 +19,8 @@ const PRIMER: &str = "Q: What is human life expectancy in the United States?\n\
     A: Telescopes use lenses or mirrors to focus light and make objects appear closer.\n\n\
     Q: Where were the 1992 Olympics held?\n\
     A: The 1992 Olympics were held in Barcelona, Spain.";
+
+const ABOUT: About = About { name: "truthfulqa", version: 1, figures: &FIGURES };
 
 const FIGURES: [FigureKind; 2] = [
     FigureKind { name: "truthfulqa_mc1", better: Better::Higher, unit: Unit::Share, of: Of::Events },
@@ -47,16 +49,8 @@ impl TruthfulQa {
 }
 
 impl Suite for TruthfulQa {
-    fn name(&self) -> &'static str {
-        "truthfulqa"
-    }
-
-    fn version(&self) -> u32 {
-        1
-    }
-
-    fn figures(&self) -> &'static [FigureKind] {
-        &FIGURES
+    fn about(&self) -> &'static About {
+        &ABOUT
     }
 
     fn items(&self) -> usize {
