@@ -189,13 +189,13 @@ async fn asks_directly<'a>(args: &Args, policy: &'a dyn LoadedPolicy) -> Directl
 
 impl Asks for Directly<'_> {
     async fn ask(&mut self) {
-        let request = GenerateRequest { messages: vec![Message::user(PROMPT)], sampling: self.1.clone() };
+        let request = GenerateRequest::new(vec![Message::user(PROMPT)], self.1.clone());
         let mut events = self.0.generate(request).await.expect("starts");
         loop {
             match events.recv().await.expect("an end") {
                 StreamEvent::Token(_) => {}
                 StreamEvent::Done { .. } => break,
-                StreamEvent::Failed(e) => panic!("{e}"),
+                other => panic!("{other:?}"),
             }
         }
     }

@@ -7,7 +7,7 @@ use crate::store::rankings::{self, Labels, NewRanking};
 use crate::store::{StoreError, audit, pairs, timestamp};
 use hone_domain::ids::{ComparisonId, CompletionId, DemonstrationId, UserId};
 use hone_domain::ranking::CANDIDATES;
-use hone_domain::{Conversation, Ranking, RankingError, Sampling};
+use hone_domain::{Conversation, Ranking, RankingError, Sampling, Tools};
 use jiff::{SignedDuration, Timestamp};
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
@@ -46,7 +46,7 @@ impl Chat {
         }
         let seed = sampling.seed.unwrap_or_else(rand::random);
         let seeds = shuffled_seeds(seed, k);
-        self.ask(Ask { person, conversation: prompt, sampling, seeds, by: By::Both }).await
+        self.ask(Ask { person, conversation: prompt, tools: Tools::default(), sampling, seeds, by: By::Both }).await
     }
 
     /// Keeps a finished comparison. It is on disk when it returns.

@@ -26,12 +26,14 @@ impl Chat {
 
 async fn answer(policy: &SharedPolicy, prompt: &Conversation, sampling: &Sampling) -> Result<String, ChatError> {
     let sampling = Sampling { max_tokens: sampling.max_tokens.min(policy.context_tokens()), ..sampling.clone() };
-    let request = GenerateRequest { messages: prompt.messages().to_vec(), sampling };
+    let request = GenerateRequest::new(prompt.messages().to_vec(), sampling);
     let mut events = policy.generate(request).await?;
     let mut text = String::new();
     while let Some(event) = events.recv().await {
         match event {
             StreamEvent::Token(token) => text.push_str(&token.text),
+            // It was offered none.
+            StreamEvent::ToolCall(_) => {}
             StreamEvent::Done { .. } => return Ok(text),
             StreamEvent::Failed(e) => return Err(e.into()),
         }

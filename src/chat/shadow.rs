@@ -4,6 +4,7 @@
 use super::{Ask, By, Chat, ChatError, Turn};
 use crate::serving::Permit;
 use crate::store::completions;
+use hone_domain::Tools;
 use hone_domain::ids::{CompletionId, UserId};
 use std::time::Instant;
 
@@ -12,7 +13,7 @@ impl Chat {
     pub(super) fn shadow(&self, turn: &Turn, user: &UserId) {
         let Some(challenger) = self.serving.challenger() else { return };
         let of_champion = turn.policy() == self.serving.live().id();
-        if !of_champion || rand::random::<f64>() >= challenger.traffic.shadow_share {
+        if !of_champion || !turn.is_text() || rand::random::<f64>() >= challenger.traffic.shadow_share {
             return;
         }
         let (Some(shown), Some(seed)) = (turn.answers().first(), turn.seeds().first()) else { return };
@@ -20,6 +21,7 @@ impl Chat {
         let ask = Ask {
             person: user.clone(),
             conversation: turn.conversation().clone(),
+            tools: Tools::default(),
             sampling: turn.sampling().clone(),
             seeds: vec![*seed],
             by: By::Named(challenger.policy.id().to_string()),

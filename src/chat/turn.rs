@@ -6,7 +6,10 @@ use crate::store::completions::NewCompletion;
 use crate::telemetry::TRACE;
 use futures_util::stream::{SelectAll, Stream, StreamExt, once, select_all};
 use hone_domain::ids::{ComparisonId, CompletionId, PolicyId, UserId};
-use hone_domain::{Conversation, EngineError, FinishReason, GenerateRequest, Sampling, StreamEvent, TokenEvent};
+use hone_domain::{
+    Conversation, EngineError, FinishReason, GenerateRequest, Sampling, StreamEvent, TokenEvent, ToolCall,
+    ToolCallDelta, ToolUse, Tools,
+};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
@@ -20,6 +23,8 @@ pub struct Ask {
     pub person: UserId,
     /// The prompt.
     pub conversation: Conversation,
+    /// The functions that the answers may call.
+    pub tools: Tools,
     /// How to draw each answer; its seed is replaced by `seeds`.
     pub sampling: Sampling,
     /// The seed of each answer: as many answers as seeds.
@@ -76,6 +81,13 @@ pub enum Event {
         /// By what.
         token: TokenEvent,
     },
+    /// An answer's calls of functions grew.
+    ToolCall {
+        /// Which answer.
+        index: usize,
+        /// By what.
+        delta: ToolCallDelta,
+    },
     /// An answer is complete.
     Finished {
         /// Which answer.
@@ -92,6 +104,8 @@ pub struct Answer {
     pub id: CompletionId,
     /// The text.
     pub text: String,
+    /// The functions that it calls.
+    pub calls: Vec<ToolCall>,
     /// Its tokens, where their log-probabilities were asked for.
     pub tokens: Vec<TokenEvent>,
     /// How it ended, once it has.
@@ -117,6 +131,7 @@ pub struct Turn {
     /// Of each answer; at least one.
     policies: Vec<SharedPolicy>,
     conversation: Conversation,
+    tools: Tools,
     sampling: Sampling,
     seeds: Vec<u64>,
     answers: Vec<Answer>,
@@ -141,13 +156,14 @@ impl Turn {
     ) -> Result<Self, ChatError> {
         let permit = Arc::new(permit);
         let policies = ask.by.policies(serving, &ask)?;
-        let Ask { conversation, mut sampling, seeds, .. } = ask;
+        let Ask { conversation, tools, mut sampling, seeds, .. } = ask;
         let context_tokens = policies.iter().map(|policy| policy.context_tokens()).min().unwrap_or_default();
         sampling.max_tokens = sampling.max_tokens.min(context_tokens);
         let mut streams = Vec::with_capacity(seeds.len());
         for (index, (seed, policy)) in seeds.iter().zip(&policies).enumerate() {
             let sampling = Sampling { seed: Some(*seed), ..sampling.clone() };
-            let request = GenerateRequest { messages: conversation.messages().to_vec(), sampling };
+            let request =
+                GenerateRequest { messages: conversation.messages().to_vec(), tools: tools.clone(), sampling };
             let events = policy.generate(request).await?;
             let mut watch = serving.meters().watch(policy.id(), begun);
             let (span, permit, health) = (watch.span(), Arc::clone(&permit), Arc::clone(serving.health()));
@@ -165,10 +181,16 @@ impl Turn {
             let to_the_end = events.map(Some).chain(once(std::future::ready(None)));
             streams.push(to_the_end.map(move |event| (index, event)).boxed());
         }
-        let answer = |_| Answer { id: CompletionId::new(), text: String::new(), tokens: Vec::new(), end: None };
+        let answer = |_| Answer {
+            id: CompletionId::new(),
+            text: String::new(),
+            calls: Vec::new(),
+            tokens: Vec::new(),
+            end: None,
+        };
         let answers = seeds.iter().map(answer).collect();
         let events = select_all(streams);
-        let mut turn = Self { policies, conversation, sampling, seeds, answers, events, first: None };
+        let mut turn = Self { policies, conversation, tools, sampling, seeds, answers, events, first: None };
         turn.first = turn.pull().await?;
         Ok(turn)
     }
@@ -195,6 +217,12 @@ impl Turn {
     #[must_use]
     pub fn conversation(&self) -> &Conversation {
         &self.conversation
+    }
+
+    /// Whether it is about texts alone: no function was offered, called or has returned something.
+    #[must_use]
+    pub(super) fn is_text(&self) -> bool {
+        self.tools.is_empty() && self.conversation.is_text()
     }
 
     /// The answers as far as they are there.
@@ -234,6 +262,10 @@ impl Turn {
                     }
                     return Ok(Some(Event::Token { index, token }));
                 }
+                Some(StreamEvent::ToolCall(delta)) => {
+                    delta.grow(&mut answer.calls);
+                    return Ok(Some(Event::ToolCall { index, delta }));
+                }
                 Some(StreamEvent::Done { finish, prompt_tokens, completion_tokens }) => {
                     answer.end = Some(End { finish, prompt_tokens, completion_tokens });
                     return Ok(Some(Event::Finished { index, finish }));
@@ -262,6 +294,7 @@ impl Turn {
                 shadow_of: None,
                 messages: self.conversation.messages().to_vec(),
                 content: answer.text.clone(),
+                tools: (!self.is_text()).then(|| ToolUse { tools: self.tools.clone(), calls: answer.calls.clone() }),
                 finish_reason: end.finish.as_str(),
                 sampling: Sampling { seed: Some(*seed), ..self.sampling.clone() },
                 prompt_tokens: end.prompt_tokens,

@@ -4,9 +4,10 @@ use super::App;
 use super::auth::Caller;
 use super::body::Body;
 use super::error::{ApiError, ErrorBody};
-use super::messages::{MessageIn, ResponseFormat, SamplingIn, StopIn, conversation};
+use super::messages::{MessageIn, ResponseFormat, SamplingIn, StopIn, conversation_with_tools};
 use super::presence;
 use super::sse::{self, Events, Gone};
+use crate::chat::turn::Answer;
 use crate::chat::{Ask, By, Event, Turn};
 use actix_web::{HttpRequest, HttpResponse, web};
 use chunks::Chunks;
@@ -14,9 +15,11 @@ use hone_domain::ids::UserId;
 use hone_domain::{Sampling, TokenEvent};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tools::{ToolCallOut, ToolChoiceIn, ToolIn};
 use utoipa::ToSchema;
 
 mod chunks;
+mod tools;
 
 /// The header that names the policy of an answer.
 pub const POLICY_HEADER: &str = "x-hone-policy";
@@ -67,9 +70,15 @@ pub struct ChatRequest {
     top_logprobs: Option<usize>,
     /// What the answer's text must be. Default: any text. An answer that is cut off by its length is the beginning of it.
     response_format: Option<ResponseFormat>,
-    /// Functions that the model may call: none may be given, as the models here call none.
-    #[schema(value_type = Option<Vec<Object>>, max_items = 0)]
+    /// Functions that the model may call, where the engine that serves it can: the remote one passes them on, others refuse any. Such an
+    /// answer is logged, and never compared or learned from.
+    #[schema(value_type = Option<Vec<ToolIn>>, max_items = 128)]
     tools: Option<Vec<Value>>,
+    /// Whether a function is to be called. Default: as the model likes.
+    #[schema(value_type = Option<ToolChoiceIn>)]
+    tool_choice: Option<Value>,
+    /// Whether an answer may call several. Default: as the server likes.
+    parallel_tool_calls: Option<bool>,
     /// `false`: serve, but never log and never learn from it.
     store: Option<bool>,
     /// Anything; hone doesn't look at it.
@@ -109,7 +118,7 @@ pub struct ChatCompletion {
 pub struct Choice {
     index: usize,
     message: AssistantMessage,
-    /// `stop` or `length`.
+    /// `stop`, `length` or `tool_calls`.
     finish_reason: Option<&'static str>,
     logprobs: Option<LogProbs>,
     /// The id to rate this answer by.
@@ -121,9 +130,26 @@ pub struct Choice {
 pub struct AssistantMessage {
     /// Always `assistant`.
     role: &'static str,
-    content: String,
+    /// The text; null where functions are called without one.
+    content: Option<String>,
     /// Always null.
     refusal: Option<String>,
+    /// The functions to call; not there where none is.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    tool_calls: Vec<ToolCallOut>,
+}
+
+impl AssistantMessage {
+    fn of(answer: &Answer) -> Self {
+        let without_text = answer.text.is_empty() && !answer.calls.is_empty();
+        Self {
+            role: "assistant",
+            content: (!without_text).then(|| answer.text.clone()),
+            refusal: None,
+            tool_calls: answer.calls.iter().map(ToolCallOut::from).collect(),
+        }
+    }
 }
 
 /// Log-probabilities of an answer's tokens.
@@ -210,10 +236,6 @@ impl Wanted {
         if request.max_completion_tokens == Some(0) {
             return Err(ApiError::value("max_completion_tokens", "`max_completion_tokens` must be at least 1"));
         }
-        if request.tools.is_some_and(|tools| !tools.is_empty()) {
-            let message = "the models here call no functions: leave `tools` out; for an answer of a certain form use `response_format`";
-            return Err(ApiError::value("tools", message));
-        }
         let top = logprobs.then(|| request.top_logprobs.unwrap_or(0));
         let sampling = SamplingIn {
             temperature: request.temperature,
@@ -229,7 +251,8 @@ impl Wanted {
         let seed = sampling.seed.unwrap_or_else(rand::random);
         let ask = Ask {
             person,
-            conversation: conversation(request.messages)?,
+            conversation: conversation_with_tools(request.messages)?,
+            tools: tools::tools(request.tools, request.tool_choice, request.parallel_tool_calls)?,
             sampling,
             seeds: (0..n as u64).map(|i| seed.wrapping_add(i)).collect(),
             by: request.model.filter(|name| name != "champion").map_or(By::Served, By::Named),
@@ -300,6 +323,7 @@ async fn stream_turn(events: &Events, chunks: &Chunks, turn: &mut Turn) -> Resul
                     events.send(&chunk).await?;
                 }
             }
+            Ok(Some(Event::ToolCall { index, delta })) => events.send(&chunks.tool_call(index, &delta)).await?,
             Ok(Some(Event::Finished { .. })) => {}
             Ok(None) => return Ok(Ok(())),
             Err(e) => return Ok(Err(e.into())),
@@ -308,9 +332,9 @@ async fn stream_turn(events: &Events, chunks: &Chunks, turn: &mut Turn) -> Resul
 }
 
 fn whole(turn: &Turn, logprobs: bool) -> ChatCompletion {
-    let choice = |(index, answer): (usize, &crate::chat::turn::Answer)| Choice {
+    let choice = |(index, answer): (usize, &Answer)| Choice {
         index,
-        message: AssistantMessage { role: "assistant", content: answer.text.clone(), refusal: None },
+        message: AssistantMessage::of(answer),
         finish_reason: answer.end.map(|end| end.finish.as_str()),
         logprobs: logprobs.then(|| LogProbs::of(&answer.tokens)),
         completion_id: answer.id.to_string(),

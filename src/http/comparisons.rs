@@ -243,6 +243,8 @@ async fn stream_turn(events: &Events, id: &ComparisonId, turn: &mut Turn) -> Res
     loop {
         match turn.next().await {
             Ok(Some(Event::Token { token, .. })) if token.text.is_empty() => {}
+            // No function was offered.
+            Ok(Some(Event::ToolCall { .. })) => {}
             Ok(Some(Event::Token { index, token })) => {
                 events.send(&ComparisonEvent::Delta { candidate: &ids[index], content: &token.text }).await?;
             }

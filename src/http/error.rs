@@ -201,6 +201,7 @@ impl From<EngineError> for ApiError {
             }
             EngineError::BadRequest(_) => Self::new(Code::InvalidValue, e.to_string()),
             EngineError::BadFormat(_) => Self::new(Code::InvalidValue, e.to_string()).with_param("response_format"),
+            EngineError::BadTools(_) => Self::new(Code::InvalidValue, e.to_string()).with_param("tools"),
             EngineError::Busy => Self::new(Code::Busy, e.to_string()),
             EngineError::Load(_) | EngineError::Failed(_) => internal(&e),
         }

@@ -1,7 +1,8 @@
 //! Messages and sampling parameters as clients send them, shared by chat, comparisons and demonstrations.
 
 use super::error::ApiError;
-use hone_domain::{AnswerFormat, Conversation, Message, Role, Sampling};
+use hone_domain::tools::FunctionCall;
+use hone_domain::{AnswerFormat, Conversation, Message, Role, Sampling, ToolCall};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -9,12 +10,40 @@ use utoipa::ToSchema;
 /// A message as clients send it.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 pub struct MessageIn {
-    /// `system` (or `developer`, the same), `user` or `assistant`.
+    /// `system` (or `developer`, the same), `user`, `assistant`, and in a chat `tool`.
     #[schema(value_type = RoleIn)]
     role: String,
-    /// A text, or a list of `{"type": "text", "text": ...}`.
-    #[schema(value_type = ContentIn, required)]
+    /// A text, or a list of `{"type": "text", "text": ...}`. Only an assistant's message with `tool_calls` may go without.
+    #[schema(value_type = Option<ContentIn>)]
     content: Option<Value>,
+    /// In a chat, the functions that the assistant called.
+    tool_calls: Option<Vec<ToolCallIn>>,
+    /// In a chat, with the role `tool`: the id of the call whose result this is.
+    tool_call_id: Option<String>,
+}
+
+/// A call of a function, as it stood in an answer.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+pub struct ToolCallIn {
+    /// What the message with its result refers to.
+    id: String,
+    /// What was called.
+    function: FunctionCallIn,
+}
+
+/// A function's name and what it was called with.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+pub struct FunctionCallIn {
+    /// Its name.
+    name: String,
+    /// JSON, as the model wrote it.
+    arguments: String,
+}
+
+impl From<ToolCallIn> for ToolCall {
+    fn from(ToolCallIn { id, function: FunctionCallIn { name, arguments } }: ToolCallIn) -> Self {
+        Self { id, function: FunctionCall { name, arguments } }
+    }
 }
 
 /// Who says it.
@@ -30,6 +59,8 @@ pub enum RoleIn {
     User,
     /// The model.
     Assistant,
+    /// A function that the model called.
+    Tool,
 }
 
 /// A text, or parts of one.
@@ -89,26 +120,44 @@ pub fn skipped(offset: Option<usize>) -> Result<usize, ApiError> {
 /// A message as the server shows it.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct MessageOut {
-    /// `system`, `user` or `assistant`.
+    /// `system`, `user`, `assistant` or `tool`.
     role: &'static str,
     /// What is said.
     content: String,
 }
 
 impl From<Message> for MessageOut {
-    fn from(Message { role, content }: Message) -> Self {
+    fn from(Message { role, content, .. }: Message) -> Self {
         Self { role: role.as_str(), content }
     }
 }
 
-/// Reads messages that are to be answered.
+/// Reads messages that are to be answered, or compared, or answered ideally: texts.
 ///
 /// # Errors
 /// 400, with the place.
 pub fn conversation(messages: Vec<MessageIn>) -> Result<Conversation, ApiError> {
-    let message = |(i, m): (usize, MessageIn)| Ok(Message { role: role(i, &m.role)?, content: content(i, m.content)? });
-    let messages: Result<Vec<_>, ApiError> = messages.into_iter().enumerate().map(message).collect();
-    Ok(Conversation::parse(messages?)?)
+    Ok(Conversation::parse(read(messages)?)?)
+}
+
+/// Reads messages that are to be answered, of which some may have to do with tools.
+///
+/// # Errors
+/// 400, with the place.
+pub fn conversation_with_tools(messages: Vec<MessageIn>) -> Result<Conversation, ApiError> {
+    Ok(Conversation::parse_with_tools(read(messages)?)?)
+}
+
+fn read(messages: Vec<MessageIn>) -> Result<Vec<Message>, ApiError> {
+    let message = |(i, MessageIn { role: said_by, content: said, tool_calls, tool_call_id }): (usize, MessageIn)| {
+        let tool_calls: Vec<ToolCall> = tool_calls.into_iter().flatten().map(Into::into).collect();
+        let content = match said {
+            None if !tool_calls.is_empty() => String::new(),
+            said => content(i, said)?,
+        };
+        Ok(Message { role: role(i, &said_by)?, content, tool_calls, tool_call_id })
+    };
+    messages.into_iter().enumerate().map(message).collect()
 }
 
 fn role(i: usize, name: &str) -> Result<Role, ApiError> {
@@ -116,9 +165,11 @@ fn role(i: usize, name: &str) -> Result<Role, ApiError> {
         "system" | "developer" => Ok(Role::System),
         "user" => Ok(Role::User),
         "assistant" => Ok(Role::Assistant),
+        "tool" => Ok(Role::Tool),
         other => {
-            let message =
-                format!("messages[{i}].role is {other:?}: use \"system\", \"developer\", \"user\" or \"assistant\"");
+            let message = format!(
+                "messages[{i}].role is {other:?}: use \"system\", \"developer\", \"user\", \"assistant\" or \"tool\""
+            );
             Err(ApiError::value(format!("messages[{i}].role"), message))
         }
     }
@@ -261,7 +312,7 @@ mod tests {
         let parts = json!([{"role": "developer", "content": "d"},
                            {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}]);
         assert_eq!(read(parts), Ok(vec![Message::system("d"), Message::user("ab")]));
-        assert_eq!(read(json!([{"role": "tool", "content": "x"}])), Err("messages[0].role".into()));
+        assert_eq!(read(json!([{"role": "function", "content": "x"}])), Err("messages[0].role".into()));
         let image = json!([{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]);
         assert_eq!(read(image), Err("messages[0].content".into()));
         assert_eq!(read(json!([{"role": "user", "content": 3}])), Err("messages[0].content".into()));

@@ -22,8 +22,8 @@ pub struct PairRequest {
 /// Makes a comparison of two answers that the caller had in a chat: "which is better", ranked like any other. Asking again gives the same.
 ///
 /// # Errors
-/// 404 when one isn't the caller's or wasn't kept (`store: false`), 409 when they are to different prompts or of a chat that isn't
-/// recorded.
+/// 404 when one isn't the caller's or wasn't kept (`store: false`), 409 when they are to different prompts, of a chat that isn't
+/// recorded, or have to do with tools.
 #[utoipa::path(post, path = "/v1/comparisons/pair", tag = "feedback", request_body = PairRequest,
     responses((status = 200, body = ComparisonBody), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody)))]
 pub async fn pair(

@@ -113,7 +113,7 @@ fn transcript(text: &str) -> Option<Vec<Message>> {
             Some((at, mark, next_role)) => (&rest[..at], Some((&rest[at + mark.len()..], next_role))),
             None => (rest, None),
         };
-        messages.push(Message { role, content: turn.trim().to_owned() });
+        messages.push(Message::new(role, turn.trim()));
         match after {
             Some((text, next_role)) => (rest, role) = (text, next_role),
             None => return Some(messages),
@@ -124,7 +124,10 @@ fn transcript(text: &str) -> Option<Vec<Message>> {
 /// Everything but the last message, and the last message, which has to be an answer.
 fn parted(mut messages: Vec<Message>, what: &str) -> Result<(Vec<Message>, String), Wrong> {
     match messages.pop() {
-        Some(Message { role: Role::Assistant, content }) => Ok((messages, filled(content, what)?)),
+        Some(answer) if !answer.is_text() => {
+            Err(format!("{what} ends with a call of a function: only texts can be learned from"))
+        }
+        Some(Message { role: Role::Assistant, content, .. }) => Ok((messages, filled(content, what)?)),
         Some(other) => Err(format!(
             "{what} ends with role \"{}\": it has to end with the answer, role \"assistant\"",
             other.role.as_str()

@@ -4,7 +4,8 @@
 use async_trait::async_trait;
 use hone_domain::ids::PolicyId;
 use hone_domain::{
-    Engine, EngineError, FinishReason, GenerateRequest, LoadedPolicy, PolicyFiles, StreamEvent, TokenEvent,
+    Engine, EngineError, FinishReason, GenerateRequest, LoadedPolicy, Message, PolicyFiles, Sampling, StreamEvent,
+    TokenEvent,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -52,15 +53,16 @@ impl LoadedPolicy for EchoPolicy {
     }
 
     async fn generate(&self, request: GenerateRequest) -> Result<mpsc::UnboundedReceiver<StreamEvent>, EngineError> {
-        let prompt_tokens = request.messages.iter().map(|m| m.content.split_whitespace().count()).sum();
+        let (messages, sampling) = request.text_only()?;
+        let prompt_tokens = messages.iter().map(|m| m.content.split_whitespace().count()).sum();
         if prompt_tokens >= CONTEXT_TOKENS {
             return Err(EngineError::PromptTooLong { tokens: prompt_tokens, max: CONTEXT_TOKENS });
         }
-        if request.sampling.format.is_some() {
+        if sampling.format.is_some() {
             return Err(EngineError::BadFormat("the echo engine can't hold its answers to a format".into()));
         }
-        let (words, finish) = answer(&request, CONTEXT_TOKENS - prompt_tokens);
-        let with_logprobs = request.sampling.logprobs.is_some();
+        let (words, finish) = answer(&messages, &sampling, CONTEXT_TOKENS - prompt_tokens);
+        let with_logprobs = sampling.logprobs.is_some();
         let (send, events) = mpsc::unbounded_channel();
         let delay = self.token_delay;
         tokio::spawn(async move {
@@ -89,12 +91,12 @@ impl LoadedPolicy for EchoPolicy {
 }
 
 /// The words of the answer and why it ends.
-fn answer(request: &GenerateRequest, room: usize) -> (Vec<String>, FinishReason) {
-    let text = request.messages.last().map_or("", |m| m.content.as_str());
-    let stops = request.sampling.stop.iter();
+fn answer(messages: &[Message], sampling: &Sampling, room: usize) -> (Vec<String>, FinishReason) {
+    let text = messages.last().map_or("", |m| m.content.as_str());
+    let stops = sampling.stop.iter();
     let end = stops.filter_map(|stop| text.find(stop.as_str())).min().unwrap_or(text.len());
     let words: Vec<String> = text[..end].split_inclusive(char::is_whitespace).map(str::to_owned).collect();
-    let most = request.sampling.max_tokens.min(room);
+    let most = sampling.max_tokens.min(room);
     let finish = if words.len() > most { FinishReason::Length } else { FinishReason::Stop };
     (words.into_iter().take(most).collect(), finish)
 }
@@ -102,12 +104,11 @@ fn answer(request: &GenerateRequest, room: usize) -> (Vec<String>, FinishReason)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hone_domain::{Message, Sampling};
 
     fn request(text: &str, max_tokens: usize, stop: &[&str]) -> GenerateRequest {
         let stop = stop.iter().map(ToString::to_string).collect();
         let sampling = Sampling { max_tokens, stop, ..Sampling::default() };
-        GenerateRequest { messages: vec![Message::user(text)], sampling }
+        GenerateRequest::new(vec![Message::user(text)], sampling)
     }
 
     #[tokio::test]
@@ -124,11 +125,12 @@ mod tests {
                     assert_eq!((finish, prompt_tokens, completion_tokens), (FinishReason::Length, 3, 2));
                     break;
                 }
-                StreamEvent::Failed(e) => panic!("{e}"),
+                other => panic!("{other:?}"),
             }
         }
         assert_eq!(text, "one two ");
-        let (words, finish) = answer(&request("one STOP two", 9, &["STOP"]), 9);
+        let GenerateRequest { messages, sampling, .. } = request("one STOP two", 9, &["STOP"]);
+        let (words, finish) = answer(&messages, &sampling, 9);
         assert_eq!((words.concat().as_str(), finish), ("one ", FinishReason::Stop));
     }
 }

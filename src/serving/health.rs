@@ -55,10 +55,10 @@ impl Health {
 
 async fn one_token(policy: &SharedPolicy) -> Result<(), EngineError> {
     let sampling = Sampling { max_tokens: 1, ..Sampling::default() };
-    let mut events = policy.generate(GenerateRequest { messages: vec![Message::user("hello")], sampling }).await?;
+    let mut events = policy.generate(GenerateRequest::new(vec![Message::user("hello")], sampling)).await?;
     loop {
         match events.recv().await {
-            Some(StreamEvent::Token(_)) => {}
+            Some(StreamEvent::Token(_) | StreamEvent::ToolCall(_)) => {}
             Some(StreamEvent::Done { .. }) => return Ok(()),
             Some(StreamEvent::Failed(e)) => return Err(e),
             None => return Err(EngineError::Failed("it stopped in the middle of an answer".into())),

@@ -2,8 +2,8 @@
 //! May use: prometheus-client, spans. Knows nothing of HTTP.
 
 use crate::telemetry::TRACE;
+use hone_domain::StreamEvent;
 use hone_domain::ids::PolicyId;
-use hone_domain::{FinishReason, StreamEvent};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -19,7 +19,7 @@ struct Of {
     model_name: String,
 }
 
-/// Which policy, and how the answer ended: stop, length, failed, or cancelled by the client.
+/// Which policy, and how the answer ended: stop, length, tool_calls, failed, or cancelled by the client.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Ended {
     model_name: String,
@@ -125,7 +125,7 @@ impl Watch {
     /// The engine has sent this, now.
     pub fn saw(&mut self, event: &StreamEvent, now: Instant) {
         match event {
-            StreamEvent::Token(_) => {
+            StreamEvent::Token(_) | StreamEvent::ToolCall(_) => {
                 match self.last.replace(now) {
                     None => {
                         tracing::info!(target: TRACE, "first token");
@@ -141,10 +141,7 @@ impl Watch {
                     .record("gen_ai.usage.output_tokens", completion_tokens);
                 self.prompt_tokens.inc_by(*prompt_tokens as u64);
                 self.whole.observe(now.duration_since(self.begun).as_secs_f64());
-                self.end = match finish {
-                    FinishReason::Stop => "stop",
-                    FinishReason::Length => "length",
-                };
+                self.end = finish.as_str();
             }
             StreamEvent::Failed(_) => self.end = "failed",
         }
@@ -175,7 +172,7 @@ impl Drop for Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hone_domain::TokenEvent;
+    use hone_domain::{FinishReason, TokenEvent};
     use std::time::Duration;
 
     #[test]

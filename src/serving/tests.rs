@@ -83,7 +83,7 @@ async fn serving() -> Arc<Serving> {
 async fn request(serving: &Serving) -> (String, Vec<String>) {
     let _permit = serving.admit(&UserId::from_raw("ann"), 1).await.expect("the queue has room");
     let policy = serving.live();
-    let request = GenerateRequest { messages: vec![], sampling: Sampling::default() };
+    let request = GenerateRequest::new(vec![], Sampling::default());
     let mut events = policy.generate(request).await.expect("starts");
     let mut names = Vec::new();
     while let Some(StreamEvent::Token(token)) = events.recv().await {

@@ -2,7 +2,7 @@
 
 use super::{StoreError, count, now};
 use hone_domain::ids::{ComparisonId, CompletionId, PolicyId, UserId};
-use hone_domain::{Message, Sampling};
+use hone_domain::{Message, Sampling, ToolUse};
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::Serialize;
 
@@ -23,6 +23,8 @@ pub struct NewCompletion {
     pub messages: Vec<Message>,
     /// The answer.
     pub content: String,
+    /// The tools of the turn; such a turn is kept, and never learned from: it is no text.
+    pub tools: Option<ToolUse>,
     /// OpenAI's name of why it ended.
     pub finish_reason: &'static str,
     /// How it was drawn, the seed included.
@@ -40,8 +42,8 @@ pub struct NewCompletion {
 pub fn insert(tx: &Connection, new: &NewCompletion) -> Result<(), StoreError> {
     let NewCompletion { id, user, policy, candidate, shadow_of, messages, content, finish_reason, sampling, .. } = new;
     let sql = "insert into completions(id, user_id, policy_id, comparison_id, position, messages_json, content,
-                 finish_reason, sampling_json, prompt_tokens, completion_tokens, created_at, shadow_of)
-               values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
+                 finish_reason, sampling_json, prompt_tokens, completion_tokens, created_at, shadow_of, tools_json)
+               values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
     tx.prepare_cached(sql)?.execute(params![
         id.as_str(),
         user.as_str(),
@@ -56,6 +58,7 @@ pub fn insert(tx: &Connection, new: &NewCompletion) -> Result<(), StoreError> {
         count(new.completion_tokens),
         now(),
         shadow_of.as_ref().map(CompletionId::as_str),
+        new.tools.as_ref().map(serde_json::to_string).transpose()?,
     ])?;
     Ok(())
 }

@@ -302,6 +302,7 @@ fn migrations() -> Migrations<'static> {
         M::up(include_str!("../../migrations/0006_pairs.sql")),
         M::up(include_str!("../../migrations/0007_judge.sql")),
         M::up(include_str!("../../migrations/0008_trial.sql")),
+        M::up(include_str!("../../migrations/0009_tools.sql")),
     ];
     Migrations::new(steps.to_vec())
 }

@@ -34,15 +34,19 @@ pub fn make(tx: &Connection, user: &UserId, answers: [&CompletionId; 2]) -> Resu
 
 /// The prompt of an answer in a chat that may be learned from.
 fn prompt_of(c: &Connection, id: &CompletionId, user: &UserId) -> Result<Vec<Message>, StoreError> {
-    let sql = "select a.messages_json, coalesce(v.recorded, 1) from completions a left join conversations v on v.id = a.conversation_id
+    let sql = "select a.messages_json, coalesce(v.recorded, 1), a.tools_json is null from completions a left join conversations v on v.id = a.conversation_id
                where a.id = ?1 and a.user_id = ?2 and a.comparison_id is null and a.shadow_of is null";
-    let columns = |row: &rusqlite::Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, bool>(1)?));
+    let columns =
+        |row: &rusqlite::Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, bool>(1)?, row.get::<_, bool>(2)?));
     match c.query_row(sql, [id.as_str(), user.as_str()], columns).optional()? {
         None => Err(StoreError::NotFound { what: "completion", id: id.to_string() }),
-        Some((_, false)) => Err(StoreError::Conflict(
+        Some((_, false, _)) => Err(StoreError::Conflict(
             "this conversation isn't recorded, so nothing is learned from it: record it first, then say which is better".into(),
         )),
-        Some((messages, true)) => Ok(serde_json::from_str(&messages)?),
+        Some((_, true, false)) => Err(StoreError::Conflict(
+            "this answer has to do with tools, and only texts are compared".into(),
+        )),
+        Some((messages, true, true)) => Ok(serde_json::from_str(&messages)?),
     }
 }
 

@@ -23,7 +23,7 @@ pub fn export(c: &Connection, user: &UserId) -> Result<Value, StoreError> {
          -- Blind until it is ranked.
          'policy', case when comparison_id is null or comparison_id in (select comparison_id from rankings) then policy_id end,
          'messages', json(messages_json), 'content', content, 'finish_reason', finish_reason,
-         'sampling', json(sampling_json), 'created_at', created_at) order by created_at) from completions where user_id = ?1),
+         'tools', json(tools_json), 'sampling', json(sampling_json), 'created_at', created_at) order by created_at) from completions where user_id = ?1),
       'rankings', (select json_group_array(json_object('comparison', comparison_id, 'ranks', json(ranks_json),
          'labels', json(labels_json), 'comment', comment, 'created_at', created_at) order by created_at)
          from rankings where user_id = ?1),

@@ -107,9 +107,7 @@ pub fn prompts(c: &Connection) -> Result<Vec<Stored<Vec<Message>>>, StoreError> 
     let sql = "select u.id, u.name, u.role, p.source, p.messages_json from (
                  select user_id, source, messages_json, created_at, id from comparisons
                  union all
-                 select a.user_id, 'live', a.messages_json, a.created_at, a.id
-                 from completions a left join conversations v on v.id = a.conversation_id
-                 where a.comparison_id is null and a.shadow_of is null and v.deleted_at is null and coalesce(v.recorded, 1)
+                 select user_id, 'live', messages_json, created_at, id from chat_answers
                ) p join users u on u.id = p.user_id
                where not exists (select 1 from exclusions where item_id in (p.id, p.user_id)) order by p.created_at, p.id";
     let mut rows = c.prepare(sql)?;
@@ -125,9 +123,7 @@ pub fn newest_prompts(c: &Connection, limit: usize) -> Result<Vec<Vec<Message>>,
     let sql = "select p.messages_json from (
                  select user_id, messages_json, created_at, id from comparisons
                  union all
-                 select a.user_id, a.messages_json, a.created_at, a.id
-                 from completions a left join conversations v on v.id = a.conversation_id
-                 where a.comparison_id is null and a.shadow_of is null and v.deleted_at is null and coalesce(v.recorded, 1)
+                 select user_id, messages_json, created_at, id from chat_answers
                ) p where not exists (select 1 from exclusions where item_id in (p.id, p.user_id))
                group by p.messages_json order by max(p.created_at) desc limit ?1";
     let mut rows = c.prepare_cached(sql)?;

@@ -30,5 +30,6 @@ mod scripted;
 mod stalled;
 mod support;
 mod swaps;
+mod tools;
 mod traces;
 mod train_command;

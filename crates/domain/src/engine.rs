@@ -1,7 +1,7 @@
 //! `trait Engine`: what hone asks of whatever computes answers. An engine and the trainer exchange files, never tensors.
 
 use crate::ids::PolicyId;
-use crate::{Message, Sampling};
+use crate::{Message, Sampling, ToolCallDelta, Tools};
 use async_trait::async_trait;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -43,6 +43,9 @@ pub enum EngineError {
     /// Answers can't be held to the format that is asked for.
     #[error("{0}")]
     BadFormat(String),
+    /// No function can be called.
+    #[error("{0}")]
+    BadTools(String),
     /// As many requests as may wait are waiting already.
     #[error("the engine's queue is full: try again in a moment")]
     Busy,
@@ -56,8 +59,31 @@ pub enum EngineError {
 pub struct GenerateRequest {
     /// The prompt as messages; the engine applies the model's own chat template.
     pub messages: Vec<Message>,
+    /// The functions that it may call.
+    pub tools: Tools,
     /// Checked sampling parameters.
     pub sampling: Sampling,
+}
+
+impl GenerateRequest {
+    /// A text for texts.
+    #[must_use]
+    pub fn new(messages: Vec<Message>, sampling: Sampling) -> Self {
+        Self { messages, tools: Tools::default(), sampling }
+    }
+
+    /// For engines that call no functions: what they need.
+    ///
+    /// # Errors
+    /// When functions are offered, were called or have returned something.
+    pub fn text_only(self) -> Result<(Vec<Message>, Sampling), EngineError> {
+        if self.tools.is_empty() && self.messages.iter().all(Message::is_text) {
+            return Ok((self.messages, self.sampling));
+        }
+        let why = "the model that answers here calls no functions: leave out `tools` and messages that have to do with them; for an answer of a \
+                   certain form use `response_format`";
+        Err(EngineError::BadTools(why.into()))
+    }
 }
 
 /// A piece of an answer.
@@ -78,6 +104,8 @@ pub enum FinishReason {
     Stop,
     /// `max_tokens` or the context was reached.
     Length,
+    /// The model wants functions called, and their results.
+    ToolCalls,
 }
 
 impl FinishReason {
@@ -87,6 +115,7 @@ impl FinishReason {
         match self {
             Self::Stop => "stop",
             Self::Length => "length",
+            Self::ToolCalls => "tool_calls",
         }
     }
 }
@@ -96,6 +125,8 @@ impl FinishReason {
 pub enum StreamEvent {
     /// A token.
     Token(TokenEvent),
+    /// A piece of a call of a function.
+    ToolCall(ToolCallDelta),
     /// The end.
     Done {
         /// Why.

@@ -67,7 +67,7 @@ impl LoadedPolicy for MistralPolicy {
     }
 
     async fn generate(&self, request: GenerateRequest) -> Result<UnboundedReceiver<StreamEvent>, EngineError> {
-        let GenerateRequest { messages, sampling } = request;
+        let (messages, sampling) = request.text_only()?;
         let (tokenizer, context_tokens) = (self.tokenizer.clone(), self.context_tokens);
         let started = tokio::task::spawn_blocking(move || {
             let prompt = tokenizer.encode_prompt(&messages).map_err(|e| EngineError::BadRequest(e.to_string()))?;

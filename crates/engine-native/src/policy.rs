@@ -51,7 +51,7 @@ impl LoadedPolicy for NativePolicy {
     }
 
     async fn generate(&self, request: GenerateRequest) -> Result<UnboundedReceiver<StreamEvent>, EngineError> {
-        let GenerateRequest { messages, sampling } = request;
+        let (messages, sampling) = request.text_only()?;
         let weights = Arc::clone(&self.weights);
         let (prompt, answer, events) = on_thread(move || {
             let tokenizer = &weights.base.tokenizer;

@@ -214,7 +214,7 @@ mod tests {
                     assert_eq!(prompt_tokens, 10);
                     end = Some((finish, completion_tokens));
                 }
-                StreamEvent::Failed(e) => panic!("{e}"),
+                other => panic!("{other:?}"),
             }
         }
         (pieces, end)

@@ -234,7 +234,7 @@ impl ChatTokenizer {
         for (i, text) in self.inner.special_texts.iter().enumerate() {
             content = content.replace(text.as_str(), &format!("{}{i}{}", MARKS[0], MARKS[1]));
         }
-        Message { role: message.role, content }
+        Message::new(message.role, content)
     }
 }
 

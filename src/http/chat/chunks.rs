@@ -1,7 +1,8 @@
-//! The chunks of a streamed chat answer: a role, the tokens, the ends, the token counts.
+//! The chunks of a streamed chat answer: a role, the tokens, the calls of functions, the ends, the token counts.
 
-use super::{LogProbs, Turn, Usage};
-use hone_domain::TokenEvent;
+use super::tools::ToolCallChunk;
+use super::{Answer, LogProbs, Turn, Usage};
+use hone_domain::{TokenEvent, ToolCallDelta};
 use serde::Serialize;
 
 /// What all chunks of one answer share.
@@ -43,6 +44,8 @@ struct Delta<'a> {
     role: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     content: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_calls: Option<[ToolCallChunk<'a>; 1]>,
 }
 
 impl Chunks {
@@ -60,7 +63,7 @@ impl Chunks {
 
     /// The role of each answer.
     pub(super) fn first(&self) -> impl Iterator<Item = Chunk<'_>> {
-        let delta = || Delta { role: Some("assistant"), content: Some("") };
+        let delta = || Delta { role: Some("assistant"), content: Some(""), tool_calls: None };
         (0..self.completion_ids.len()).map(move |index| self.chunk(index, delta(), None, None))
     }
 
@@ -70,12 +73,17 @@ impl Chunks {
             return None;
         }
         let logprobs = self.logprobs.then(|| LogProbs::of(std::slice::from_ref(token)));
-        Some(self.chunk(index, Delta { role: None, content: Some(&token.text) }, None, logprobs))
+        Some(self.chunk(index, Delta { content: Some(&token.text), ..Delta::default() }, None, logprobs))
+    }
+
+    /// A piece of a call of a function.
+    pub(super) fn tool_call<'a>(&'a self, index: usize, delta: &'a ToolCallDelta) -> Chunk<'a> {
+        self.chunk(index, Delta { tool_calls: Some([delta.into()]), ..Delta::default() }, None, None)
     }
 
     /// The ends of all answers, and the counts where they were asked for.
     pub(super) fn last(&self, turn: &Turn) -> Vec<Chunk<'_>> {
-        let end = |(index, answer): (usize, &crate::chat::turn::Answer)| {
+        let end = |(index, answer): (usize, &Answer)| {
             self.chunk(index, Delta::default(), answer.end.map(|e| e.finish.as_str()), None)
         };
         let mut chunks: Vec<Chunk<'_>> = turn.answers().iter().enumerate().map(end).collect();

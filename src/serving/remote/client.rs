@@ -1,14 +1,12 @@
 //! One OpenAI-compatible server: what is asked of it, and what of its answers is believed. May use: reqwest.
 
 use super::RemoteConfig;
-use futures_util::StreamExt;
-use hone_domain::{AnswerFormat, EngineError, FinishReason, GenerateRequest, Sampling, StreamEvent, TokenEvent};
+use hone_domain::{AnswerFormat, GenerateRequest, Sampling, Tools};
 use reqwest::{Client, RequestBuilder, Response};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use tokio::sync::mpsc::UnboundedSender;
 
 /// A server, and how many answers it is computing for us.
 pub(super) struct Replica {
@@ -94,8 +92,12 @@ impl Replica {
         }
         let said =
             tokio::time::timeout(self.timeout, response.text()).await.ok().and_then(Result::ok).unwrap_or_default();
-        let said = format!("{} answered {status}: {}", self.url, said.chars().take(300).collect::<String>());
-        Err(if matches!(status.as_u16(), 400 | 413 | 422) { Trouble::Refused(said) } else { Trouble::Failed(said) })
+        let said: String = said_of(&said).chars().take(SAID_CHARS_MAX).collect();
+        Err(match status.as_u16() {
+            // People read this, and where the server is isn't their business.
+            400 | 413 | 422 => Trouble::Refused(format!("the model's server doesn't take the request: {said}")),
+            _ => Trouble::Failed(format!("{} answered {status}: {said}", self.url)),
+        })
     }
 
     fn failed(&self, what: &str) -> Trouble {
@@ -170,13 +172,23 @@ impl Replica {
     }
 }
 
+/// Most of what a server says that is passed on.
+const SAID_CHARS_MAX: usize = 300;
+
+/// The message of an error in OpenAI's form; else the text as it is.
+fn said_of(body: &str) -> String {
+    let read: Option<Value> = serde_json::from_str(body).ok();
+    let message = read.as_ref().and_then(|read| read["error"]["message"].as_str().or(read["message"].as_str()));
+    message.unwrap_or(body).to_owned()
+}
+
 /// The innermost reason: the outer ones repeat the URL.
 fn cause(e: &dyn std::error::Error) -> String {
     e.source().map_or_else(|| e.to_string(), cause)
 }
 
 fn body(model: &str, request: &GenerateRequest) -> Value {
-    let GenerateRequest { messages, sampling } = request;
+    let GenerateRequest { messages, tools, sampling } = request;
     let Sampling { temperature, top_p, max_tokens, stop, seed, presence_penalty, frequency_penalty, logprobs, format } =
         sampling;
     let mut body = json!({"model": model, "messages": messages, "stream": true, "stream_options": {"include_usage": true},
@@ -201,81 +213,14 @@ fn body(model: &str, request: &GenerateRequest) -> Value {
         }
         None => {}
     }
-    body
-}
-
-/// Passes a stream on, to its end or until nobody reads it any more.
-pub(super) async fn pass_on(response: Response, events: &UnboundedSender<StreamEvent>) {
-    let mut answer = Answer::default();
-    let (mut stream, mut buffer) = (response.bytes_stream(), Vec::new());
-    loop {
-        let chunk = tokio::select! {
-            chunk = stream.next() => chunk,
-            () = events.closed() => return,
-        };
-        let Some(Ok(chunk)) = chunk else { break };
-        buffer.extend_from_slice(&chunk);
-        while let Some(end) = buffer.iter().position(|&b| b == b'\n') {
-            let line: Vec<u8> = buffer.drain(..=end).collect();
-            let Some(data) = line.strip_prefix(b"data:") else { continue };
-            answer.take(data, events);
-        }
-    }
-    let _gone = events.send(answer.end());
-}
-
-/// What has come of an answer.
-#[derive(Default)]
-struct Answer {
-    pieces: usize,
-    finish: Option<FinishReason>,
-    usage: Option<(usize, usize)>,
-    failed: Option<String>,
-}
-
-impl Answer {
-    fn take(&mut self, data: &[u8], events: &UnboundedSender<StreamEvent>) {
-        let Ok(chunk) = serde_json::from_slice::<Value>(data) else { return };
-        if let Some(message) = chunk["error"]["message"].as_str() {
-            self.failed = Some(message.to_owned());
-        }
-        if let (Some(prompt), Some(completion)) =
-            (chunk["usage"]["prompt_tokens"].as_u64(), chunk["usage"]["completion_tokens"].as_u64())
-        {
-            self.usage = usize::try_from(prompt).ok().zip(usize::try_from(completion).ok());
-        }
-        let choice = &chunk["choices"][0];
-        if let Some(token) = token(choice) {
-            self.pieces += 1;
-            let _gone = events.send(StreamEvent::Token(token));
-        }
-        self.finish = match choice["finish_reason"].as_str() {
-            Some("length") => Some(FinishReason::Length),
-            Some(_) => Some(FinishReason::Stop),
-            None => self.finish,
-        };
-    }
-
-    /// The last event. A stream that breaks off before its end has failed, whatever came before.
-    fn end(self) -> StreamEvent {
-        let Self { pieces, finish, usage, failed } = self;
-        match (failed, finish) {
-            (Some(why), _) => StreamEvent::Failed(EngineError::Failed(why)),
-            (None, None) => StreamEvent::Failed(EngineError::Failed("the remote server broke off its answer".into())),
-            (None, Some(finish)) => {
-                let (prompt_tokens, completion_tokens) = usage.unwrap_or((0, pieces));
-                StreamEvent::Done { finish, prompt_tokens, completion_tokens }
+    let Tools { offered, choice, parallel } = tools;
+    if !offered.is_empty() {
+        body["tools"] = json!(offered);
+        for (name, value) in [("tool_choice", json!(choice)), ("parallel_tool_calls", json!(parallel))] {
+            if !value.is_null() {
+                body[name] = value;
             }
         }
     }
-}
-
-fn token(choice: &Value) -> Option<TokenEvent> {
-    let text = choice["delta"]["content"].as_str().unwrap_or_default().to_owned();
-    let told = &choice["logprobs"]["content"][0];
-    let number = |value: &Value| value["logprob"].as_f64().map(|x| x as f32);
-    let top = told["top_logprobs"].as_array().into_iter().flatten();
-    let top = top.filter_map(|t| Some((t["token"].as_str()?.to_owned(), number(t)?))).collect();
-    let logprob = number(told);
-    (!text.is_empty() || logprob.is_some()).then_some(TokenEvent { text, logprob, top })
+    body
 }

@@ -1,8 +1,10 @@
 //! `--engine remote`: OpenAI-compatible servers elsewhere compute the answers; hone keeps the loop (feedback, gate, swap). Several replicas
 //! of one model share the load. With `remote.adapters = "vllm"` a trained policy is loaded on all of them as a LoRA adapter: under a name that
 //! was never used before, checked on each (200 is no proof), and unloaded when its last answer has ended.
-//! May use: domain, reqwest. What goes over the wire is in `client`.
+//! May use: domain, reqwest. What goes over the wire is in `client`, what comes back as an
+//! answer in `answer`.
 
+mod answer;
 mod client;
 mod policy;
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! A policy that is served elsewhere: each answer by the replica that has the fewest to compute; one that can't be reached is passed over.
 
-use super::client::{Replica, Trouble, pass_on};
+use super::answer::pass_on;
+use super::client::{Replica, Trouble};
 use async_trait::async_trait;
 use hone_domain::ids::PolicyId;
 use hone_domain::{EngineError, GenerateRequest, LoadedPolicy, StreamEvent};
@@ -89,10 +90,11 @@ impl LoadedPolicy for RemotePolicy {
     async fn generate(&self, request: GenerateRequest) -> Result<UnboundedReceiver<StreamEvent>, EngineError> {
         let shared = Arc::clone(&self.shared);
         let (replica, response) = shared.ask(&request).await?;
+        let may_call = !request.tools.is_empty();
         let (send, events) = unbounded_channel();
         tokio::spawn(async move {
             let _counted = replica.count();
-            pass_on(response, &send).await;
+            pass_on(response, may_call, &send).await;
             // The policy stays loaded until here.
             drop(shared);
         });

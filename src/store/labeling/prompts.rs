@@ -70,18 +70,16 @@ pub fn left(c: &Connection, kind: Kind) -> Result<u64, StoreError> {
             "select count(*) from (
                select messages_json from labeling_prompts where refused is null
                union
-               select a.messages_json from completions a left join conversations v on v.id = a.conversation_id
-               where a.comparison_id is null and a.shadow_of is null and v.deleted_at is null and coalesce(v.recorded, 1)
-                 and not exists (select 1 from exclusions where item_id in (a.id, a.user_id)))
+               select a.messages_json from chat_answers a
+               where not exists (select 1 from exclusions where item_id in (a.id, a.user_id)))
              where messages_json not in (select messages_json from comparisons)"
         }
         Kind::Demonstrate => {
             "select count(*) from (
                select messages_json from labeling_prompts
                union
-               select a.messages_json from completions a left join conversations v on v.id = a.conversation_id
-               where a.comparison_id is null and a.shadow_of is null and v.deleted_at is null and coalesce(v.recorded, 1)
-                 and not exists (select 1 from exclusions where item_id in (a.id, a.user_id)))
+               select a.messages_json from chat_answers a
+               where not exists (select 1 from exclusions where item_id in (a.id, a.user_id)))
              where messages_json not in (select messages_json from demonstrations)"
         }
     };
@@ -96,8 +94,8 @@ const OWN_TO_RANK: &str = "select p.id, p.user_id, p.messages_json from labeling
     order by p.created_at limit 1";
 
 const LOGGED_TO_RANK: &str = "select null, a.user_id, a.messages_json
-    from completions a left join conversations v on v.id = a.conversation_id
-    where a.comparison_id is null and a.shadow_of is null and v.deleted_at is null and coalesce(v.recorded, 1) and ?1 <> ''
+    from chat_answers a
+    where ?1 <> ''
       and a.messages_json not in (select messages_json from comparisons)
       and not exists (select 1 from exclusions where item_id in (a.id, a.user_id))
     order by random() limit 1";
@@ -111,9 +109,8 @@ const OWN_TO_DEMONSTRATE: &str = "select p.id, p.user_id, p.messages_json from l
     order by p.created_at limit 1";
 
 const LOGGED_TO_DEMONSTRATE: &str = "select null, a.user_id, a.messages_json
-    from completions a left join conversations v on v.id = a.conversation_id
-    where a.comparison_id is null and a.shadow_of is null and v.deleted_at is null and coalesce(v.recorded, 1)
-      and a.messages_json not in (select messages_json from demonstrations)
+    from chat_answers a
+    where a.messages_json not in (select messages_json from demonstrations)
       and a.messages_json not in (select messages_json from labeling_tasks where kind = 'demonstrate'
                                     and (state = 'leased' or (state = 'skipped' and user_id = ?1)))
       and not exists (select 1 from exclusions where item_id in (a.id, a.user_id))

@@ -37,7 +37,7 @@ async fn a_broken_engine_thread_fails_its_answers_and_the_next_request_revives_i
     let (_dir, policy) = policy().await;
     let ask = |max_tokens| {
         let sampling = Sampling { temperature: 0.0, max_tokens, ..Sampling::default() };
-        GenerateRequest { messages: vec![Message::user("hello")], sampling }
+        GenerateRequest::new(vec![Message::user("hello")], sampling)
     };
     for _ in 0..2 {
         let running = policy.generate(ask(50_000)).await.expect("starts");
@@ -59,7 +59,7 @@ async fn a_broken_engine_thread_fails_its_answers_and_the_next_request_revives_i
 async fn a_reader_of_mistralrs_own_stream_that_stalls_holds_up_everybody() {
     let (_dir, policy) = policy().await;
     let sampling = Sampling { temperature: 0.0, max_tokens: 5, ..Sampling::default() };
-    let ask = || GenerateRequest { messages: vec![Message::user("hello")], sampling: sampling.clone() };
+    let ask = || GenerateRequest::new(vec![Message::user("hello")], sampling.clone());
     let in_time = Duration::from_secs(5);
 
     let (response, mut stalled) = channel(1);
@@ -102,7 +102,7 @@ async fn whole_logits_and_answers_may_be_asked_for_at_once() {
             .collect();
         for seed in 0..4 {
             let sampling = Sampling { seed: Some(seed), max_tokens: 10, ..Sampling::default() };
-            let answer = policy.generate(GenerateRequest { messages: messages.clone(), sampling }).await;
+            let answer = policy.generate(GenerateRequest::new(messages.clone(), sampling)).await;
             let last = end(answer.expect("starts")).await;
             assert!(matches!(last, Some(StreamEvent::Done { .. })), "round {round}: {last:?}");
         }
@@ -118,7 +118,7 @@ async fn the_model_goes_with_the_last_that_needs_it() {
     let (_dir, policy) = policy().await;
     let served = Arc::downgrade(&policy.served);
     let sampling = Sampling { temperature: 0.0, max_tokens: 100, ..Sampling::default() };
-    let answer = policy.generate(GenerateRequest { messages: vec![Message::user("hello")], sampling });
+    let answer = policy.generate(GenerateRequest::new(vec![Message::user("hello")], sampling));
     let events = answer.await.expect("starts");
     drop(policy);
     assert!(matches!(end(events).await, Some(StreamEvent::Done { .. })), "the answer that ran is finished");

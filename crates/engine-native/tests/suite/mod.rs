@@ -59,7 +59,7 @@ fn greedy(max_tokens: usize) -> Sampling {
 }
 
 fn ask(text: &str, sampling: Sampling) -> GenerateRequest {
-    GenerateRequest { messages: vec![Message::user(text)], sampling }
+    GenerateRequest::new(vec![Message::user(text)], sampling)
 }
 
 /// A whole answer.
@@ -87,6 +87,7 @@ async fn read(mut events: UnboundedReceiver<StreamEvent>) -> Answered {
                 assert_eq!(events.recv().await, None, "nothing comes after the end");
                 return Answered { tokens, finish, prompt_tokens, completion_tokens };
             }
+            StreamEvent::ToolCall(call) => panic!("no function was offered: {call:?}"),
             StreamEvent::Failed(error) => panic!("{error}"),
         }
     }

@@ -140,8 +140,8 @@ export interface paths {
         /**
          * Makes a comparison of two answers that the caller had in a chat: "which is better", ranked like any other. Asking again gives the same.
          * @description # Errors
-         *     404 when one isn't the caller's or wasn't kept (`store: false`), 409 when they are to different prompts or of a chat that isn't
-         *     recorded.
+         *     404 when one isn't the caller's or wasn't kept (`store: false`), 409 when they are to different prompts, of a chat that isn't
+         *     recorded, or have to do with tools.
          */
         post: operations["pair"];
         delete?: never;
@@ -1427,11 +1427,14 @@ export interface components {
         };
         /** @description What the model said. */
         AssistantMessage: {
-            content: string;
+            /** @description The text; null where functions are called without one. */
+            content?: string | null;
             /** @description Always null. */
             refusal?: string | null;
             /** @description Always `assistant`. */
             role: string;
+            /** @description The functions to call; not there where none is. */
+            tool_calls?: components["schemas"]["ToolCallOut"][];
         };
         /** @description Who did what. */
         AuditEntry: {
@@ -1579,6 +1582,8 @@ export interface components {
             model?: string | null;
             /** @description How many answers, 1 to 9. Default 1. */
             n?: number | null;
+            /** @description Whether an answer may call several. Default: as the server likes. */
+            parallel_tool_calls?: boolean | null;
             /**
              * Format: double
              * @description -2 to 2. Default 0.
@@ -1601,8 +1606,12 @@ export interface components {
              * @description 0 (always the likeliest token) to 2. Default 1.
              */
             temperature?: number | null;
-            /** @description Functions that the model may call: none may be given, as the models here call none. */
-            tools?: Record<string, unknown>[] | null;
+            tool_choice?: null | components["schemas"]["ToolChoiceIn"];
+            /**
+             * @description Functions that the model may call, where the engine that serves it can: the remote one passes them on, others refuse any. Such an
+             *     answer is logged, and never compared or learned from.
+             */
+            tools?: components["schemas"]["ToolIn"][] | null;
             /** @description And of this many likeliest alternatives, 0 to 20. */
             top_logprobs?: number | null;
             /**
@@ -1615,7 +1624,7 @@ export interface components {
         Choice: {
             /** @description The id to rate this answer by. */
             completion_id: string;
-            /** @description `stop` or `length`. */
+            /** @description `stop`, `length` or `tool_calls`. */
             finish_reason?: string | null;
             index: number;
             logprobs?: null | components["schemas"]["LogProbs"];
@@ -2045,6 +2054,41 @@ export interface components {
             /** @description What was said. */
             reason: string;
         };
+        /** @description A function's name and what it was called with. */
+        FunctionCallIn: {
+            /** @description JSON, as the model wrote it. */
+            arguments: string;
+            /** @description Its name. */
+            name: string;
+        };
+        /** @description A function's name and what to call it with. */
+        FunctionCallOut: {
+            /** @description JSON as the model wrote it: check it before you use it. */
+            arguments: string;
+            /** @description Its name. */
+            name: string;
+        };
+        /** @description A function. */
+        FunctionIn: {
+            /** @description What it does, for the model to read. */
+            description?: string | null;
+            /** @description Its name. */
+            name: string;
+            /** @description The JSON Schema of its arguments. */
+            parameters?: Record<string, unknown> | null;
+            /** @description Whether the arguments are held to the schema, where the server can. */
+            strict?: boolean | null;
+        };
+        /**
+         * @description What a tool may be.
+         * @enum {string}
+         */
+        FunctionKind: "function";
+        /** @description The name of a function. */
+        FunctionNameIn: {
+            /** @description The name of one of `tools`. */
+            name: string;
+        };
         /** @description An answer of a gold question. */
         GoldAnswer: {
             content: string;
@@ -2291,16 +2335,19 @@ export interface components {
         };
         /** @description A message as clients send it. */
         MessageIn: {
-            /** @description A text, or a list of `{"type": "text", "text": ...}`. */
-            content: components["schemas"]["ContentIn"];
-            /** @description `system` (or `developer`, the same), `user` or `assistant`. */
+            content?: null | components["schemas"]["ContentIn"];
+            /** @description `system` (or `developer`, the same), `user`, `assistant`, and in a chat `tool`. */
             role: components["schemas"]["RoleIn"];
+            /** @description In a chat, with the role `tool`: the id of the call whose result this is. */
+            tool_call_id?: string | null;
+            /** @description In a chat, the functions that the assistant called. */
+            tool_calls?: components["schemas"]["ToolCallIn"][] | null;
         };
         /** @description A message as the server shows it. */
         MessageOut: {
             /** @description What is said. */
             content: string;
-            /** @description `system`, `user` or `assistant`. */
+            /** @description `system`, `user`, `assistant` or `tool`. */
             role: string;
         };
         /** @description Something that can be named as `model`. */
@@ -2329,6 +2376,13 @@ export interface components {
         NamedSchema: {
             /** @description The schema. Default: any object. */
             schema?: Record<string, unknown> | null;
+        };
+        /** @description A function by its name. */
+        NamedToolIn: {
+            /** @description Which. */
+            function: components["schemas"]["FunctionNameIn"];
+            /** @description Always `function`. */
+            type: components["schemas"]["FunctionKind"];
         };
         /** @description The next task. */
         NextTask: {
@@ -2747,7 +2801,7 @@ export interface components {
          * @description Who says it.
          * @enum {string}
          */
-        RoleIn: "system" | "developer" | "user" | "assistant";
+        RoleIn: "system" | "developer" | "user" | "assistant" | "tool";
         /** @description A run. */
         Run: {
             /** @description What it made, relative to the data folder. */
@@ -2932,6 +2986,36 @@ export interface components {
             token: string;
             top_logprobs: components["schemas"]["TopLogProb"][];
         };
+        /** @description A call of a function, as it stood in an answer. */
+        ToolCallIn: {
+            /** @description What was called. */
+            function: components["schemas"]["FunctionCallIn"];
+            /** @description What the message with its result refers to. */
+            id: string;
+        };
+        /** @description A call of a function in an answer. */
+        ToolCallOut: {
+            /** @description What to call. */
+            function: components["schemas"]["FunctionCallOut"];
+            /** @description For the `tool_call_id` of the message with its result. */
+            id: string;
+            /** @description Always `function`. */
+            type: string;
+        };
+        /** @description Whether a function is to be called. */
+        ToolChoiceIn: components["schemas"]["ToolMode"] | components["schemas"]["NamedToolIn"];
+        /** @description A function that the model may call. */
+        ToolIn: {
+            /** @description Which. */
+            function: components["schemas"]["FunctionIn"];
+            /** @description Always `function`. */
+            type: components["schemas"]["FunctionKind"];
+        };
+        /**
+         * @description Whether a function is to be called.
+         * @enum {string}
+         */
+        ToolMode: "auto" | "none" | "required";
         /** @description A token that could have stood there. */
         TopLogProb: {
             bytes: number[];

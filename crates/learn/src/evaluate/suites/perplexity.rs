@@ -92,7 +92,10 @@ fn row_pieces(row: &Row, tokenizer: &ChatTokenizer, context: usize) -> Result<Ve
     let messages = row.fields.get("messages").cloned().ok_or("there is neither \"text\" nor \"messages\"")?;
     let mut messages: Vec<Message> = serde_json::from_value(messages).map_err(|e| format!("\"messages\": {e}"))?;
     match messages.pop() {
-        Some(Message { role: Role::Assistant, content }) if !messages.is_empty() => {
+        Some(last) if !last.is_text() || messages.iter().any(|m| !m.is_text()) => {
+            Err("\"messages\" have to do with tools, and only texts are read".to_owned())
+        }
+        Some(Message { role: Role::Assistant, content, .. }) if !messages.is_empty() => {
             Ok(answer(&messages, &content, tokenizer, context)?.into_iter().collect())
         }
         _ => Err("\"messages\" don't end in an answer of the assistant".to_owned()),
