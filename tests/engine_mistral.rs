@@ -22,6 +22,7 @@ promises! {
     a_seed_repeats_an_answer
     ends_before_a_stop_text
     holds_an_answer_to_a_schema
+    calls_a_function_that_it_must
     a_reader_that_leaves_cancels
     a_reader_that_stalls_holds_up_nobody
     refuses_a_prompt_that_fills_the_context

@@ -70,8 +70,8 @@ pub struct ChatRequest {
     top_logprobs: Option<usize>,
     /// What the answer's text must be. Default: any text. An answer that is cut off by its length is the beginning of it.
     response_format: Option<ResponseFormat>,
-    /// Functions that the model may call, where the engine that serves it can: the remote one passes them on, others refuse any. Such an
-    /// answer is logged, and never compared or learned from.
+    /// Functions that the model may call. Refused where it can't: its chat template must know functions, or the remote server that answers.
+    /// Such an answer is logged, and never compared or learned from.
     #[schema(value_type = Option<Vec<ToolIn>>, max_items = 128)]
     tools: Option<Vec<Value>>,
     /// Whether a function is to be called. Default: as the model likes.

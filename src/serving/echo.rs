@@ -53,7 +53,10 @@ impl LoadedPolicy for EchoPolicy {
     }
 
     async fn generate(&self, request: GenerateRequest) -> Result<mpsc::UnboundedReceiver<StreamEvent>, EngineError> {
-        let (messages, sampling) = request.text_only()?;
+        if !request.is_text() {
+            return Err(EngineError::no_tools());
+        }
+        let GenerateRequest { messages, sampling, .. } = request;
         let prompt_tokens = messages.iter().map(|m| m.content.split_whitespace().count()).sum();
         if prompt_tokens >= CONTEXT_TOKENS {
             return Err(EngineError::PromptTooLong { tokens: prompt_tokens, max: CONTEXT_TOKENS });

@@ -72,17 +72,20 @@ impl GenerateRequest {
         Self { messages, tools: Tools::default(), sampling }
     }
 
-    /// For engines that call no functions: what they need.
-    ///
-    /// # Errors
-    /// When functions are offered, were called or have returned something.
-    pub fn text_only(self) -> Result<(Vec<Message>, Sampling), EngineError> {
-        if self.tools.is_empty() && self.messages.iter().all(Message::is_text) {
-            return Ok((self.messages, self.sampling));
-        }
+    /// Whether no function is offered, was called or has returned something.
+    #[must_use]
+    pub fn is_text(&self) -> bool {
+        self.tools.is_empty() && self.messages.iter().all(Message::is_text)
+    }
+}
+
+impl EngineError {
+    /// For a request that isn't text alone, from a model that calls no functions.
+    #[must_use]
+    pub fn no_tools() -> Self {
         let why = "the model that answers here calls no functions: leave out `tools` and messages that have to do with them; for an answer of a \
                    certain form use `response_format`";
-        Err(EngineError::BadTools(why.into()))
+        Self::BadTools(why.into())
     }
 }
 

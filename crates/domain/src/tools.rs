@@ -14,6 +14,14 @@ pub struct ToolCall {
     pub function: FunctionCall,
 }
 
+impl ToolCall {
+    /// An id for a call that has none yet.
+    #[must_use]
+    pub fn new_id() -> String {
+        format!("call_{}", uuid::Uuid::now_v7().simple())
+    }
+}
+
 /// A function's name and what to call it with.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FunctionCall {

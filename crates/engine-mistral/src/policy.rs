@@ -67,13 +67,8 @@ impl LoadedPolicy for MistralPolicy {
     }
 
     async fn generate(&self, request: GenerateRequest) -> Result<UnboundedReceiver<StreamEvent>, EngineError> {
-        let (messages, sampling) = request.text_only()?;
         let (tokenizer, context_tokens) = (self.tokenizer.clone(), self.context_tokens);
-        let started = tokio::task::spawn_blocking(move || {
-            let prompt = tokenizer.encode_prompt(&messages).map_err(|e| EngineError::BadRequest(e.to_string()))?;
-            let (answer, events) = Answer::new(&tokenizer, &sampling, prompt.len(), context_tokens)?;
-            Ok((prompt, answer, events))
-        });
+        let started = tokio::task::spawn_blocking(move || Answer::begin(&tokenizer, &request, context_tokens));
         let (prompt, answer, events) = started.await.map_err(|e| EngineError::Failed(e.to_string()))??;
         let served = Arc::clone(&self.served);
         tokio::spawn(async move { served.answer(prompt, SharedAnswer::new(answer)).await });

@@ -51,15 +51,9 @@ impl LoadedPolicy for NativePolicy {
     }
 
     async fn generate(&self, request: GenerateRequest) -> Result<UnboundedReceiver<StreamEvent>, EngineError> {
-        let (messages, sampling) = request.text_only()?;
         let weights = Arc::clone(&self.weights);
-        let (prompt, answer, events) = on_thread(move || {
-            let tokenizer = &weights.base.tokenizer;
-            let prompt = tokenizer.encode_prompt(&messages).map_err(|e| EngineError::BadRequest(e.to_string()))?;
-            let (answer, events) = Answer::new(tokenizer, &sampling, prompt.len(), weights.context_tokens())?;
-            Ok((prompt, answer, events))
-        })
-        .await?;
+        let begin = move || Answer::begin(&weights.base.tokenizer, &request, weights.context_tokens());
+        let (prompt, answer, events) = on_thread(begin).await?;
         self.batcher.submit(Job { weights: Arc::clone(&self.weights), prompt, answer })?;
         Ok(events)
     }

@@ -38,8 +38,12 @@ impl Default for TinySpec {
 const SPECIALS: [&str; 6] = ["<unk>", "<s>", "</s>", "<pad>", "<|im_start|>", "<|im_end|>"];
 const EOS_ID: usize = 5;
 
-/// ChatML.
-const CHAT_TEMPLATE: &str = "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}\
+/// ChatML, with functions as Hermes models call them.
+const CHAT_TEMPLATE: &str = "{% if tools %}{{ '<|im_start|>system\nTools:\n' }}{% for tool in tools %}{{ tool | tojson }}{{ '\n' }}{% endfor %}\
+{{ 'Call: <tool_call>\n{\"name\": ..., \"arguments\": ...}\n</tool_call><|im_end|>\n' }}{% endif %}\
+{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] }}\
+{% for call in message['tool_calls'] or [] %}{{ '<tool_call>\n{\"name\": ' }}{{ call['function']['name'] | tojson }}{{ ', \"arguments\": ' }}\
+{{ call['function']['arguments'] | tojson }}{{ '}\n</tool_call>' }}{% endfor %}{{ '<|im_end|>' + '\n' }}\
 {% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
 
 /// Writes `config.json`, `tokenizer.json`, `tokenizer_config.json` and `model.safetensors` into `dir`, atomically. The same

@@ -1,10 +1,13 @@
-//! One answer while it is computed: draws each token from the logits, turns it into text, watches for the end (end token,
-//! stop text, length) and tells the reader. What an engine adds is the logits.
+//! One answer while it is computed: draws each token from the logits, turns it into text, finds the functions it calls, watches for the end
+//! (end token, stop text, length) and tells the reader. What an engine adds is the logits.
 
+use crate::calls::Calls;
 use crate::constraint::Constraint;
 use crate::sampler::{Picked, Sampler};
 use crate::{ChatTokenizer, StopFilter, TextError, TextStream};
-use hone_domain::{EngineError, FinishReason, Sampling, StreamEvent, TokenEvent};
+use hone_domain::{
+    EngineError, FinishReason, GenerateRequest, Sampling, StreamEvent, TokenEvent, ToolCallDelta, ToolChoice,
+};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// The engine's side of an answer. The channel to the reader is unbounded, and bounded in fact by `max_tokens`: a reader
@@ -16,6 +19,10 @@ pub struct Answer {
     constraint: Option<Constraint>,
     text: TextStream,
     stops: StopFilter,
+    /// Where functions may be called.
+    calls: Option<Calls>,
+    /// Whether the first call ends the answer.
+    one_call: bool,
     events: UnboundedSender<StreamEvent>,
     prompt_tokens: usize,
     completion_tokens: usize,
@@ -24,6 +31,38 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// The tokens of a request's prompt, the answer to it in a context of `context_tokens`, and the reader's side.
+    ///
+    /// # Errors
+    /// [`EngineError::BadRequest`] when the chat template refuses the messages, [`EngineError::BadTools`] when functions are offered to a
+    /// model that calls none, or with arguments that a call can't be held to; else as [`Answer::new`].
+    pub fn begin(
+        tokenizer: &ChatTokenizer,
+        request: &GenerateRequest,
+        context_tokens: usize,
+    ) -> Result<(Vec<u32>, Self, UnboundedReceiver<StreamEvent>), EngineError> {
+        let GenerateRequest { messages, tools, sampling } = request;
+        let refused = |e: TextError| EngineError::BadRequest(e.to_string());
+        if request.is_text() {
+            let prompt = tokenizer.encode_prompt(messages).map_err(refused)?;
+            let (answer, reader) = Self::new(tokenizer, sampling, prompt.len(), context_tokens)?;
+            return Ok((prompt, answer, reader));
+        }
+        let form = tokenizer.calls().ok_or_else(EngineError::no_tools)?;
+        let offered = if tools.choice == Some(ToolChoice::None) { &[] } else { tools.offered.as_slice() };
+        let prompt = tokenizer.encode_prompt_with_tools(messages, offered).map_err(refused)?;
+        let (mut answer, reader) = Self::new(tokenizer, sampling, prompt.len(), context_tokens)?;
+        if !offered.is_empty() {
+            answer.calls = Some(Calls::new(form, tools));
+            answer.one_call = tools.parallel == Some(false);
+            if let Some(grammar) = form.grammar(tools, sampling.format.as_ref()) {
+                let held_to = tokenizer.grammar(grammar).map_err(|e| EngineError::BadTools(e.to_string()))?;
+                answer.constraint = Some(held_to);
+            }
+        }
+        Ok((prompt, answer, reader))
+    }
+
     /// An answer to a prompt of `prompt_tokens` tokens in a context of `context_tokens`, and the reader's side.
     ///
     /// # Errors
@@ -48,6 +87,8 @@ impl Answer {
             sampler: Sampler::new(sampling, tokenizer.vocab_size()),
             text: tokenizer.stream(),
             stops: StopFilter::new(&sampling.stop),
+            calls: None,
+            one_call: false,
             events,
             prompt_tokens,
             completion_tokens: 0,
@@ -120,9 +161,11 @@ impl Answer {
             return;
         }
         let rest = self.rest();
-        if !rest.is_empty() {
-            self.send(StreamEvent::Token(TokenEvent { text: rest, logprob: None, top: Vec::new() }));
+        let (text, calls) = self.parted(rest, true);
+        if !text.is_empty() {
+            self.send(StreamEvent::Token(TokenEvent { text, logprob: None, top: Vec::new() }));
         }
+        self.call(calls);
         self.done(FinishReason::Stop);
     }
 
@@ -133,8 +176,11 @@ impl Answer {
         if full && !stopped {
             text += &self.rest();
         }
+        let (text, calls) = self.parted(text, stopped || full);
         let top = picked.top.into_iter().map(|(token, logprob)| (self.tokenizer.token_text(token), logprob)).collect();
         self.send(StreamEvent::Token(TokenEvent { text, logprob: picked.logprob, top }));
+        let stopped = stopped || self.one_call && !calls.is_empty();
+        self.call(calls);
         if stopped {
             self.done(FinishReason::Stop);
         } else if full {
@@ -160,8 +206,22 @@ impl Answer {
         text
     }
 
+    /// New text, the `last` one or not, parted into what is to be shown and calls of functions.
+    fn parted(&mut self, text: String, last: bool) -> (String, Vec<ToolCallDelta>) {
+        match &mut self.calls {
+            Some(calls) => calls.push(&text, last),
+            None => (text, Vec::new()),
+        }
+    }
+
+    fn call(&mut self, calls: Vec<ToolCallDelta>) {
+        calls.into_iter().for_each(|call| self.send(StreamEvent::ToolCall(call)));
+    }
+
     fn done(&mut self, finish: FinishReason) {
         self.ended = true;
+        let called = self.calls.as_ref().is_some_and(|calls| calls.begun() > 0);
+        let finish = if called && finish == FinishReason::Stop { FinishReason::ToolCalls } else { finish };
         let Self { prompt_tokens, completion_tokens, .. } = *self;
         self.send(StreamEvent::Done { finish, prompt_tokens, completion_tokens });
     }

@@ -1,4 +1,4 @@
-//! Answers that must be JSON, or JSON of a schema: which tokens may come next (llguidance's grammars over the model's own vocabulary).
+//! Answers that must be JSON, JSON of a schema, or calls of functions: which tokens may come next (llguidance's grammars over the model's own vocabulary).
 //! May use: llguidance, toktrie. Knows nothing of logits; the sampler asks it.
 
 use crate::TextError;
@@ -45,10 +45,18 @@ impl Grammars {
     /// # Errors
     /// When the schema is none, asks for what can't be checked while writing, or is too large.
     pub(crate) fn constraint(&self, format: &AnswerFormat) -> Result<Constraint, TextError> {
-        let grammar = TopLevelGrammar::from_json_schema(spaced(match format {
-            AnswerFormat::JsonObject => json!({"type": "object"}),
-            AnswerFormat::JsonSchema(schema) => schema.clone(),
-        }));
+        self.begin(TopLevelGrammar::from_json_schema(schema(format)))
+    }
+
+    /// An answer of this grammar in llguidance's Lark, at its beginning.
+    ///
+    /// # Errors
+    /// As [`Grammars::constraint`], of the schemas in it.
+    pub(crate) fn of_grammar(&self, lark: String) -> Result<Constraint, TextError> {
+        self.begin(TopLevelGrammar::from_lark(lark))
+    }
+
+    fn begin(&self, grammar: TopLevelGrammar) -> Result<Constraint, TextError> {
         let matcher = Matcher::new(self.0.create_parser(grammar));
         match matcher.get_error() {
             Some(why) => Err(TextError::Format(why)),
@@ -57,9 +65,13 @@ impl Grammars {
     }
 }
 
-/// The schema with one way to put spaces, the one of Python's `json.dumps`, which models saw most: left free, a model that likes
+/// A format's schema with one way to put spaces, the one of Python's `json.dumps`, which models saw most: left free, a model that likes
 /// spaces writes nothing else.
-fn spaced(mut schema: Value) -> Value {
+pub(crate) fn schema(format: &AnswerFormat) -> Value {
+    let mut schema = match format {
+        AnswerFormat::JsonObject => json!({"type": "object"}),
+        AnswerFormat::JsonSchema(schema) => schema.clone(),
+    };
     if let Some(schema) = schema.as_object_mut() {
         let spaces = json!({"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": false});
         schema.insert("x-guidance".into(), spaces);

@@ -1,9 +1,11 @@
 //! Chat templates: Jinja as `transformers` renders it, and the plain template of models that bring none.
 
 use crate::TextError;
+use crate::calls::CallForm;
 use hone_domain::Message;
 use minijinja::value::{Kwargs, Value};
 use minijinja::{Environment, Error, ErrorKind, context};
+use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// See [`plain_template`]. The answer starts on its own line, because a prompt that ends with a space would split the
@@ -46,6 +48,8 @@ pub fn plain_template(with_bos: bool) -> String {
 /// A compiled chat template.
 pub(crate) struct ChatTemplate {
     environment: Environment<'static>,
+    /// How calls of functions are written; `None` for a template that takes none, or none in a form that is known.
+    calls: Option<CallForm>,
     /// `bos_token`, `eos_token`, ... as templates name them.
     tokens: BTreeMap<&'static str, String>,
 }
@@ -63,16 +67,34 @@ impl ChatTemplate {
         environment.add_function("strftime_now", strftime_now);
         environment.add_filter("tojson", tojson);
         environment.add_template_owned(NAME, source.to_owned()).map_err(refused)?;
-        Ok(Self { environment, tokens })
+        let takes_tools =
+            environment.get_template(NAME).map_err(refused)?.undeclared_variables(false).contains("tools");
+        let calls = CallForm::of_template(source).filter(|_| takes_tools);
+        Ok(Self { environment, calls, tokens })
+    }
+
+    /// How calls of functions are written, where they can be offered.
+    pub(crate) fn calls(&self) -> Option<CallForm> {
+        self.calls
     }
 
     /// The messages as the text that the model was trained on, ending where an answer starts if `generation_prompt`.
     pub(crate) fn render(&self, messages: &[Message], generation_prompt: bool) -> Result<String, TextError> {
+        self.render_with_tools(messages, None, generation_prompt)
+    }
+
+    /// The same with functions that may be called, and messages that may hold calls.
+    pub(crate) fn render_with_tools(
+        &self,
+        messages: &[impl Serialize],
+        tools: Option<&[serde_json::Value]>,
+        generation_prompt: bool,
+    ) -> Result<String, TextError> {
         let template = self.environment.get_template(NAME).map_err(refused)?;
         let context = context! {
             messages => messages,
             add_generation_prompt => generation_prompt,
-            tools => Value::from(()),
+            tools => tools,
             documents => Value::from(()),
             ..Value::from_serialize(&self.tokens)
         };

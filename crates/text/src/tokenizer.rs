@@ -1,11 +1,13 @@
 //! `ChatTokenizer`: a model folder's tokenizer and chat template as one thing.
 
 use crate::TextError;
+use crate::calls::{CallForm, for_template};
 use crate::constraint::{Constraint, Grammars};
 use crate::folder::Folder;
 use crate::stream::TextStream;
 use crate::template::{ChatTemplate, plain_template};
 use hone_domain::{AnswerFormat, Message};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -23,6 +25,8 @@ struct Inner {
     /// The same, taking the text of a special token as plain text: what a person typed never becomes one.
     literal: Tokenizer,
     template: ChatTemplate,
+    /// How it wants calls of functions.
+    calls: Option<CallForm>,
     /// The plain template, if the folder brings none.
     plain: Option<String>,
     /// Texts of the special tokens, longest first.
@@ -90,7 +94,10 @@ impl ChatTokenizer {
         let mut literal = tokenizer.clone();
         literal.set_encode_special_tokens(true);
         let grammars = OnceLock::new();
-        let inner = Inner { tokenizer, literal, template, plain, special_texts, bos, pad, opening, eos, grammars };
+        // A tag that is a special token never shows in an answer's text.
+        let calls = template.calls().filter(|form| !special_texts.iter().any(|text| form.is_tag(text)));
+        let inner =
+            Inner { tokenizer, literal, template, calls, plain, special_texts, bos, pad, opening, eos, grammars };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -105,9 +112,35 @@ impl ChatTokenizer {
         if !messages.iter().any(is_special) {
             return encode(&inner.tokenizer, &inner.template.render(messages, true)?);
         }
-        let marked: Vec<Message> = messages.iter().map(|m| self.mark(m)).collect();
+        let marked = messages.iter().map(|m| Message { content: self.marked(&m.content), ..m.clone() });
+        self.encode_marked(&inner.template.render(&marked.collect::<Vec<_>>(), true)?)
+    }
+
+    /// The same with functions that may be called, and messages that may call them or be what they returned.
+    ///
+    /// # Errors
+    /// As [`Self::encode_prompt`].
+    pub(crate) fn encode_prompt_with_tools(
+        &self,
+        messages: &[Message],
+        tools: &[Value],
+    ) -> Result<Vec<u32>, TextError> {
+        let marked = |values: Vec<Value>| values.into_iter().map(|value| self.marked_json(value)).collect::<Vec<_>>();
+        let (messages, tools) = (marked(for_template(messages)), marked(tools.to_vec()));
+        let tools = (!tools.is_empty()).then_some(tools.as_slice());
+        self.encode_marked(&self.inner.template.render_with_tools(&messages, tools, true)?)
+    }
+
+    /// How the model writes calls of functions, where it may be offered any.
+    pub(crate) fn calls(&self) -> Option<CallForm> {
+        self.inner.calls
+    }
+
+    /// A rendered prompt in which special tokens' texts are marked that the template didn't set.
+    fn encode_marked(&self, prompt: &str) -> Result<Vec<u32>, TextError> {
+        let inner = &*self.inner;
         let mut tokens = Vec::new();
-        for piece in inner.template.render(&marked, true)?.split(MARKS[0]) {
+        for piece in prompt.split(MARKS[0]) {
             let (literal, rest) = match piece.split_once(MARKS[1]) {
                 Some((index, rest)) => (index.parse().ok().and_then(|i: usize| inner.special_texts.get(i)), rest),
                 None => (None, piece),
@@ -218,23 +251,46 @@ impl ChatTokenizer {
     /// # Errors
     /// When the format makes no sense, or this vocabulary can't be held to any.
     pub(crate) fn constraint(&self, format: &AnswerFormat) -> Result<Constraint, TextError> {
-        let grammars = match self.inner.grammars.get() {
+        self.grammars()?.constraint(format)
+    }
+
+    /// What holds one answer to a grammar.
+    ///
+    /// # Errors
+    /// As [`Self::constraint`].
+    pub(crate) fn grammar(&self, lark: String) -> Result<Constraint, TextError> {
+        self.grammars()?.of_grammar(lark)
+    }
+
+    fn grammars(&self) -> Result<&Grammars, TextError> {
+        Ok(match self.inner.grammars.get() {
             Some(grammars) => grammars,
             None => {
                 let made = Grammars::new(&self.inner.tokenizer, &self.inner.eos)?;
                 self.inner.grammars.get_or_init(|| made)
             }
-        };
-        grammars.constraint(format)
+        })
     }
 
-    /// The message with each special token's text replaced by its marked number.
-    fn mark(&self, message: &Message) -> Message {
-        let mut content = message.content.replace(MARKS, "\u{FFFD}");
-        for (i, text) in self.inner.special_texts.iter().enumerate() {
-            content = content.replace(text.as_str(), &format!("{}{i}{}", MARKS[0], MARKS[1]));
+    /// The text with each special token's text replaced by its marked number.
+    fn marked(&self, text: &str) -> String {
+        let mut text = text.replace(MARKS, "\u{FFFD}");
+        for (i, special) in self.inner.special_texts.iter().enumerate() {
+            text = text.replace(special.as_str(), &format!("{}{i}{}", MARKS[0], MARKS[1]));
         }
-        Message::new(message.role, content)
+        text
+    }
+
+    /// The same of every text in it.
+    fn marked_json(&self, value: Value) -> Value {
+        match value {
+            Value::String(text) => Value::String(self.marked(&text)),
+            Value::Array(values) => values.into_iter().map(|value| self.marked_json(value)).collect(),
+            Value::Object(map) => {
+                map.into_iter().map(|(key, value)| (self.marked(&key), self.marked_json(value))).collect()
+            }
+            other => other,
+        }
     }
 }
 

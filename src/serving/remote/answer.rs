@@ -1,11 +1,10 @@
 //! An answer as a server streams it: chunks of server-sent events become tokens, calls of functions, and an end. May use: domain, reqwest.
 
 use futures_util::StreamExt;
-use hone_domain::{EngineError, FinishReason, StreamEvent, TokenEvent, ToolCallDelta};
+use hone_domain::{EngineError, FinishReason, StreamEvent, TokenEvent, ToolCall, ToolCallDelta};
 use reqwest::Response;
 use serde_json::Value;
 use tokio::sync::mpsc::UnboundedSender;
-use uuid::Uuid;
 
 /// Passes a stream on, to its end or until nobody reads it any more. Calls of functions count only where it `may_call`.
 pub(super) async fn pass_on(response: Response, may_call: bool, events: &UnboundedSender<StreamEvent>) {
@@ -106,7 +105,7 @@ fn call(piece: &Value, begun: usize) -> Result<ToolCallDelta, String> {
         return Ok(ToolCallDelta { index, id: None, name: None, arguments });
     }
     let name = name.ok_or("called a function without a name")?;
-    let id = some(&piece["id"]).unwrap_or_else(|| format!("call_{}", Uuid::now_v7().simple()));
+    let id = some(&piece["id"]).unwrap_or_else(ToolCall::new_id);
     Ok(ToolCallDelta { index, id: Some(id), name: Some(name), arguments })
 }
 

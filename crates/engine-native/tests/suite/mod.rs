@@ -3,13 +3,14 @@
 
 use hone_domain::ids::PolicyId;
 use hone_domain::{
-    AnswerFormat, Engine, EngineError, FinishReason, GenerateRequest, LoadedPolicy, Message, PolicyFiles, Sampling,
-    StreamEvent, TokenEvent,
+    AnswerFormat, Engine, EngineError, FinishReason, GenerateRequest, LoadedPolicy, Message, PolicyFiles, Role,
+    Sampling, StreamEvent, TokenEvent, ToolCall, ToolChoice, Tools,
 };
 use hone_learn::{Adapter, Base, LoraConfig, evaluate, merge, tiny};
 use hone_text::ChatTokenizer;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
+use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -66,6 +67,7 @@ fn ask(text: &str, sampling: Sampling) -> GenerateRequest {
 #[derive(Debug, Clone, PartialEq)]
 struct Answered {
     tokens: Vec<TokenEvent>,
+    calls: Vec<ToolCall>,
     finish: FinishReason,
     prompt_tokens: usize,
     completion_tokens: usize,
@@ -78,16 +80,16 @@ impl Answered {
 }
 
 async fn read(mut events: UnboundedReceiver<StreamEvent>) -> Answered {
-    let mut tokens = Vec::new();
+    let (mut tokens, mut calls) = (Vec::new(), Vec::new());
     loop {
         let event = tokio::time::timeout(HANGS, events.recv()).await.expect("the engine doesn't hang");
         match event.expect("the channel doesn't close before the end") {
             StreamEvent::Token(token) => tokens.push(token),
             StreamEvent::Done { finish, prompt_tokens, completion_tokens } => {
                 assert_eq!(events.recv().await, None, "nothing comes after the end");
-                return Answered { tokens, finish, prompt_tokens, completion_tokens };
+                return Answered { tokens, calls, finish, prompt_tokens, completion_tokens };
             }
-            StreamEvent::ToolCall(call) => panic!("no function was offered: {call:?}"),
+            StreamEvent::ToolCall(delta) => delta.grow(&mut calls),
             StreamEvent::Failed(error) => panic!("{error}"),
         }
     }
@@ -100,20 +102,54 @@ async fn answer(policy: &Arc<dyn LoadedPolicy>, request: GenerateRequest) -> Ans
 pub(crate) async fn holds_an_answer_to_a_schema(engine: &dyn Engine) {
     let files = fixture();
     let policy = engine.load(&files.base).await.expect("loads");
-    let schema = serde_json::json!({"type": "object", "additionalProperties": false, "required": ["mood", "sure"],
+    let schema = json!({"type": "object", "additionalProperties": false, "required": ["mood", "sure"],
         "properties": {"mood": {"enum": ["glad", "sad"]}, "sure": {"type": "boolean"}}});
     for seed in 0..4 {
         let format = Some(AnswerFormat::JsonSchema(schema.clone()));
         let sampling = Sampling { seed: Some(seed), max_tokens: 100, format, ..Sampling::default() };
         let answered = answer(&policy, ask("hello", sampling)).await;
-        let value: serde_json::Value =
-            serde_json::from_str(&answered.text()).expect("JSON, though the model is random");
+        let value: Value = serde_json::from_str(&answered.text()).expect("JSON, though the model is random");
         assert!(["glad", "sad"].contains(&value["mood"].as_str().expect("a mood")), "{value}");
         assert!(value["sure"].is_boolean() && answered.finish == FinishReason::Stop, "{value}");
     }
-    let format = Some(AnswerFormat::JsonSchema(serde_json::json!({"type": "objekt"})));
+    let format = Some(AnswerFormat::JsonSchema(json!({"type": "objekt"})));
     let refused = policy.generate(ask("hello", Sampling { format, ..Sampling::default() })).await;
     assert!(matches!(refused.err(), Some(EngineError::BadFormat(_))));
+}
+
+pub(crate) async fn calls_a_function_that_it_must(engine: &dyn Engine) {
+    let files = fixture();
+    let policy = engine.load(&files.base).await.expect("loads");
+    // A reference, as clients' libraries write schemas of more than one class.
+    let parameters = json!({"type": "object", "additionalProperties": false, "required": ["mood", "sure"],
+        "properties": {"mood": {"$ref": "#/$defs/mood"}, "sure": {"type": "boolean"}}, "$defs": {"mood": {"enum": ["glad", "sad"]}}});
+    let offer = |parameters: &Value| Tools {
+        offered: vec![json!({"type": "function", "function": {"name": "feel", "parameters": parameters}})],
+        choice: Some(ToolChoice::Required),
+        parallel: Some(false),
+    };
+    let with = |tools, seed| {
+        let sampling = Sampling { seed: Some(seed), max_tokens: 200, ..Sampling::default() };
+        GenerateRequest { tools, ..ask("hello", sampling) }
+    };
+    for seed in 0..4 {
+        let answered = answer(&policy, with(offer(&parameters), seed)).await;
+        assert_eq!((answered.text().as_str(), answered.finish, answered.calls.len()), ("", FinishReason::ToolCalls, 1));
+        let ToolCall { id, function } = &answered.calls[0];
+        let arguments: Value = serde_json::from_str(&function.arguments).expect("JSON, though the model is random");
+        assert!(["glad", "sad"].contains(&arguments["mood"].as_str().expect("a mood")), "{arguments}");
+        assert!(arguments["sure"].is_boolean() && function.name == "feel" && !id.is_empty(), "{answered:?}");
+        // What comes next: the call, its result, and no need to call anything.
+        let result = Message { tool_call_id: Some(id.clone()), ..Message::new(Role::Tool, "noted") };
+        let called = Message { tool_calls: answered.calls.clone(), ..Message::assistant("") };
+        let mut next = with(Tools { choice: None, ..offer(&parameters) }, seed);
+        next.messages.extend([called, result]);
+        let bare = GenerateRequest { tools: Tools::default(), ..next.clone() };
+        let (next, bare) = (answer(&policy, next).await, answer(&policy, bare).await);
+        assert!(bare.calls.is_empty() && next.prompt_tokens > bare.prompt_tokens, "the offer is part of the prompt");
+    }
+    let refused = policy.generate(with(offer(&json!({"type": "objekt"})), 1)).await;
+    assert!(matches!(refused.err(), Some(EngineError::BadTools(_))));
 }
 
 pub(crate) async fn streams_an_answer_and_counts_its_tokens(engine: &dyn Engine) {

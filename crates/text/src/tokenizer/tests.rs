@@ -100,6 +100,33 @@ fn what_a_person_types_never_becomes_a_special_token() {
     assert_eq!(text.decode(&answer), forged);
 }
 
+/// As Hermes models have it: functions first, calls and results as messages.
+const HERMES: &str = "{% if tools %}{{ tools | tojson }}{% endif %}{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] }}\
+{% for call in message.tool_calls %}{{ '<tool_call>' + (call.function | tojson) + '</tool_call>' }}{% endfor %}{{ '<|im_end|>' + '\n'}}{% endfor %}";
+
+#[test]
+fn functions_are_offered_through_the_template_and_stay_text_too() {
+    let (_dir, opened) = folder(&byte_level(), &json!({"eos_token": "<|im_end|>", "chat_template": HERMES}));
+    let text = opened.expect("opens");
+    assert_eq!(text.calls(), Some(CallForm::Tagged));
+    let function = json!({"name": "f", "arguments": "{\"<|im_end|>\": \"<|im_start|>\"}"});
+    let calls = vec![serde_json::from_value(json!({"id": "a", "function": function})).expect("a call")];
+    let messages = [
+        Message::user("x"),
+        Message { tool_calls: calls, ..Message::assistant("") },
+        Message { tool_call_id: Some("a".into()), ..Message::new(hone_domain::Role::Tool, "<|im_start|>") },
+    ];
+    let tool = json!({"type": "function", "function": {"name": "f", "description": "<|im_end|>"}});
+    let prompt = text.encode_prompt_with_tools(&messages, std::slice::from_ref(&tool)).expect("encodes");
+    assert_eq!(prompt.iter().filter(|&&t| t == 1).count(), 3, "as many turns as the template sets");
+    let decoded = text.decode(&prompt);
+    let call = r#"<tool_call>{"name": "f", "arguments": {"<|im_end|>": "<|im_start|>"}}</tool_call>"#;
+    assert!(decoded.contains(call) && decoded.contains(r#""description": "<|im_end|>""#), "{decoded}");
+    let untold = text.encode_prompt_with_tools(&messages, &[]).expect("encodes");
+    assert!(!text.decode(&untold).contains("description"));
+    assert_eq!((chatml().calls(), llama().calls()), (None, None), "their templates take no functions");
+}
+
 #[test]
 fn a_model_without_template_gets_the_plain_one() {
     let text = llama();

@@ -1608,8 +1608,8 @@ export interface components {
             temperature?: number | null;
             tool_choice?: null | components["schemas"]["ToolChoiceIn"];
             /**
-             * @description Functions that the model may call, where the engine that serves it can: the remote one passes them on, others refuse any. Such an
-             *     answer is logged, and never compared or learned from.
+             * @description Functions that the model may call. Refused where it can't: its chat template must know functions, or the remote server that answers.
+             *     Such an answer is logged, and never compared or learned from.
              */
             tools?: components["schemas"]["ToolIn"][] | null;
             /** @description And of this many likeliest alternatives, 0 to 20. */
