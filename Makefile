@@ -82,12 +82,12 @@ engine: build
 	RUSTC_WORKSPACE_WRAPPER=clippy-driver CLIPPY_ARGS=-Dwarnings__CLIPPY_HACKERY__ cargo build $(ENGINE) --target-dir $(TARGET)
 	cargo test $(ENGINE) -p hone-engine-mistral --lib --test engine_mistral
 
-openai-client: build  ## the official OpenAI clients against a running hone, with the echo and the native engine
+openai-client: build  ## the official OpenAI clients against a running hone, with the echo, the native and the remote engine
 	$(say) "OpenAI's clients for Python and JavaScript, unmodified (pip and npm, into $(TARGET)/openai-client)"
 	@$(TARGET)/openai-client/bin/python -c 'import openai' 2>/dev/null || (python3 -m venv $(TARGET)/openai-client && $(TARGET)/openai-client/bin/pip install --quiet openai==3.54.0)
 	@test -d $(TARGET)/openai-client/node_modules/openai || npm install --silent --no-save --prefix $(TARGET)/openai-client openai@7.57.0
 	cargo build $(ENGINE) --example tiny_base
-	@rm -rf $(TARGET)/tiny-base && $(dir $(HONE))examples/tiny_base $(TARGET)/tiny-base
+	@rm -rf $(TARGET)/tiny-base && $(dir $(HONE))examples/tiny_base $(TARGET)/tiny-base 1024
 	OPENAI_JS=$(TARGET)/openai-client $(TARGET)/openai-client/bin/python tests/openai_client.py $(HONE)
 	OPENAI_JS=$(TARGET)/openai-client $(TARGET)/openai-client/bin/python tests/openai_client.py $(HONE) --engine native --base $(TARGET)/tiny-base
 

@@ -32,6 +32,20 @@ assert.ok(usage.completion_tokens > 0);
 const again = await client.chat.completions.create({ ...ask, seed: 1 });
 assert.equal(again.choices[0].message.content, text, "streamed or not, the same seed gives the same answer");
 
+// A function: refused by an engine that calls none (echo), else called, whole and streamed.
+const parameters = { type: "object", properties: { city: { enum: ["Oslo", "Rome"] } }, required: ["city"], additionalProperties: false };
+const tools = [{ type: "function", function: { name: "weather", parameters } }];
+const must = { ...ask, max_tokens: 200, tools, tool_choice: "required", parallel_tool_calls: false };
+if (models[1] === "base_echo") {
+  await assert.rejects(client.chat.completions.create(must), (e) => e instanceof OpenAI.BadRequestError && e.param === "tools");
+} else {
+  const final = await client.chat.completions.stream(must).finalChatCompletion();
+  for (const { finish_reason, message } of [final.choices[0], (await client.chat.completions.create(must)).choices[0]]) {
+    assert.equal(finish_reason, "tool_calls");
+    assert.ok(["Oslo", "Rome"].includes(JSON.parse(message.tool_calls[0].function.arguments).city));
+  }
+}
+
 // A client that leaves in the middle: the server goes on.
 const left = await client.chat.completions.create({ ...ask, stream: true });
 left.controller.abort();

@@ -1,10 +1,12 @@
 """The official OpenAI clients, unmodified, against a real hone: `python tests/openai_client.py BINARY [hone serve's flags]`.
 
 Starts `BINARY serve` on a free port with a fresh data folder (engine echo unless flags say otherwise; a first flag `--data DIR`
-takes an existing folder), makes a key, and uses the API as an application would. Needs the PyPI package `openai`; with OPENAI_JS set to a
+takes an existing folder), makes a key, and uses the API as an application would. With a `--base` it does so once more through a second
+hone, to which the first is the remote server. Needs the PyPI package `openai`; with OPENAI_JS set to a
 folder that has the npm package, the JavaScript client takes its turn too (openai_client.mjs).
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -70,6 +72,35 @@ def check(client, echo):
     expect(openai.AuthenticationError, None, lambda: stranger.models.list())
 
 
+WEATHER = {"type": "function", "function": {"name": "weather", "description": "The weather of today.", "parameters": {
+    "type": "object", "properties": {"city": {"enum": ["Oslo", "Rome"]}}, "required": ["city"], "additionalProperties": False}}}
+
+
+def check_tools(client, echo):
+    ask = {"model": "champion", "messages": [{"role": "user", "content": "Rain?"}], "max_tokens": 200}
+    must = {**ask, "tools": [WEATHER], "tool_choice": "required", "parallel_tool_calls": False}
+    if echo:
+        expect(openai.BadRequestError, "tools", lambda: client.chat.completions.create(**must))
+        return
+    chosen = client.chat.completions.create(**must).choices[0]
+    assert chosen.finish_reason == "tool_calls" and chosen.message.content is None, chosen
+    [call] = chosen.message.tool_calls
+    assert call.function.name == "weather" and json.loads(call.function.arguments)["city"] in ("Oslo", "Rome"), call
+
+    result = {"role": "tool", "tool_call_id": call.id, "content": "It rains."}
+    told = {**ask, "max_tokens": 8, "messages": [*ask["messages"], chosen.message, result]}  # the client's own object goes back as it came
+    assert client.chat.completions.create(**told).choices[0].message.content
+
+    with client.chat.completions.stream(**must, n=2) as stream:
+        final = stream.get_final_completion()
+    for choice in final.choices:
+        assert choice.finish_reason == "tool_calls" and len(choice.message.tool_calls) == 1, choice
+        assert json.loads(choice.message.tool_calls[0].function.arguments)["city"] in ("Oslo", "Rome")
+
+    wrong = {**must, "tool_choice": {"type": "function", "function": {"name": "time"}}}
+    expect(openai.BadRequestError, "tool_choice", lambda: client.chat.completions.create(**wrong))
+
+
 def expect(kind, param, call):
     try:
         call()
@@ -79,26 +110,44 @@ def expect(kind, param, call):
         raise AssertionError(f"{kind.__name__} was expected")
 
 
+@contextlib.contextmanager
+def serving(hone, flags):
+    """A running hone: its address and a key."""
+    server = subprocess.Popen([*hone, "serve", "--listen", "127.0.0.1:0", *flags], stdout=subprocess.PIPE, text=True)
+    try:
+        line = server.stdout.readline()
+        assert line, "hone didn't start; its message is above"
+        name = f"openai-client-{server.pid}"
+        key = json.loads(subprocess.check_output([*hone, "user", "add", name], text=True))["key"]
+        yield f"http://{json.loads(line)['listen']}", key
+    finally:
+        server.terminate()
+        assert server.wait(timeout=90) == 0, "SIGTERM ends the server cleanly"
+
+
+def clients(url, key, echo):
+    client = openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0)
+    check(client, echo)
+    check_tools(client, echo)
+    if folder := os.environ.get("OPENAI_JS"):
+        script = pathlib.Path(__file__).with_name("openai_client.mjs")
+        subprocess.run(["node", script, pathlib.Path(folder).absolute(), f"{url}/v1", key], check=True, timeout=120)
+
+
 def main():
     binary, flags = sys.argv[1], sys.argv[2:]
     with tempfile.TemporaryDirectory() as fresh:
-        data, flags = (flags[1], flags[2:]) if flags[:1] == ["--data"] else (fresh, flags)
+        data, flags = (flags[1], flags[2:]) if flags[:1] == ["--data"] else (f"{fresh}/data", flags)
         flags = flags or ["--engine", "echo"]
-        hone = [binary, "--data", data, "--json"]
-        server = subprocess.Popen([*hone, "serve", "--listen", "127.0.0.1:0", *flags], stdout=subprocess.PIPE, text=True)
-        try:
-            line = server.stdout.readline()
-            assert line, "hone didn't start; its message is above"
-            name = f"openai-client-{server.pid}"
-            key = json.loads(subprocess.check_output([*hone, "user", "add", name], text=True))["key"]
-            url = f"http://{json.loads(line)['listen']}/v1"
-            check(openai.OpenAI(base_url=url, api_key=key, max_retries=0), echo="echo" in flags)
-            if folder := os.environ.get("OPENAI_JS"):
-                script = pathlib.Path(__file__).with_name("openai_client.mjs")
-                subprocess.run(["node", script, pathlib.Path(folder).absolute(), url, key], check=True, timeout=120)
-        finally:
-            server.terminate()
-            assert server.wait(timeout=90) == 0, "SIGTERM ends the server cleanly"
+        echo = "echo" in flags
+        with serving([binary, "--data", data, "--json"], flags) as (url, key):
+            clients(url, key, echo)
+            if "--base" in flags:  # what an OpenAI-compatible server elsewhere is to hone, the first hone is to a second one
+                settings = pathlib.Path(fresh, "hone.toml")
+                settings.write_text(f'[remote]\nurls = ["{url}"]\nmodel = "champion"\napi_key = "{key}"\n')
+                second = [binary, "--data", f"{fresh}/second", "--config", settings, "--json"]
+                with serving(second, ["--engine", "remote", "--base", flags[flags.index("--base") + 1]]) as (url, key):
+                    clients(url, key, echo)
     print(f"the OpenAI client {openai.__version__} is content")
 
 
