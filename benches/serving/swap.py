@@ -69,8 +69,8 @@ def body(a, topic):
     return {"messages": [{"role": "user", "content": text}], "max_tokens": a.max_tokens, "temperature": 0, "model": "champion", "store": False}
 
 
-async def ask(a, hone, topic):
-    return await load.stream("127.0.0.1", hone.server.port, hone.user, body(a, topic))
+def connect(hone):
+    return load.Connection("127.0.0.1", hone.server.port, hone.user)
 
 
 async def turn(a, hone, expected, swaps):
@@ -78,14 +78,15 @@ async def turn(a, hone, expected, swaps):
     until, answers, swap_seconds = time.perf_counter() + a.turn_seconds, [], []
 
     async def client(place):
-        asked = place
+        asked, connection = place, connect(hone)
         while time.perf_counter() < until:
             topic = TOPICS[asked % len(TOPICS)]
-            answer = await ask(a, hone, topic)
+            answer = await connection.stream(body(a, topic))
             if answer.text != expected[answer.policy, topic]:
                 raise RuntimeError(f"{answer.policy} alone answers {expected[answer.policy, topic]!r}, not {answer.text!r}")
             answers.append(answer)
             asked += 1
+        connection.close()
 
     async def swapper():
         begun = time.perf_counter()
@@ -109,7 +110,7 @@ def run(a, hone):
     for policy in hone.policies:
         hone.promote(policy)
         for topic in TOPICS:
-            answer = asyncio.run(ask(a, hone, topic))
+            answer = asyncio.run(connect(hone).stream(body(a, topic)))
             expected[answer.policy, topic] = answer.text
     asyncio.run(turn(a, hone, expected, 2))  # warm
     before = hone.server.rss_mb()

@@ -85,6 +85,7 @@ impl Meters {
         Watch {
             begun,
             last: None,
+            tokens: 0,
             first_token: self.first_token.get_or_create_owned(&of),
             between_tokens: self.between_tokens.get_or_create_owned(&of),
             whole: self.whole.get_or_create_owned(&of),
@@ -102,6 +103,8 @@ impl Meters {
 pub struct Watch {
     begun: Instant,
     last: Option<Instant>,
+    /// How many came one by one.
+    tokens: usize,
     first_token: Histogram,
     between_tokens: Histogram,
     whole: Histogram,
@@ -125,26 +128,36 @@ impl Watch {
     /// The engine has sent this, now.
     pub fn saw(&mut self, event: &StreamEvent, now: Instant) {
         match event {
-            StreamEvent::Token(_) | StreamEvent::ToolCall(_) => {
-                match self.last.replace(now) {
-                    None => {
-                        tracing::info!(target: TRACE, "first token");
-                        self.first_token.observe(now.duration_since(self.begun).as_secs_f64());
-                    }
-                    Some(last) => self.between_tokens.observe(now.duration_since(last).as_secs_f64()),
+            StreamEvent::Token(_) => {
+                if let Some(last) = self.came(now) {
+                    self.between_tokens.observe(now.duration_since(last).as_secs_f64());
                 }
                 self.generation_tokens.inc();
+                self.tokens += 1;
             }
+            // Its tokens came before it, or come with the end.
+            StreamEvent::ToolCall(_) => _ = self.came(now),
             StreamEvent::Done { finish, prompt_tokens, completion_tokens } => {
                 let span = Span::current();
                 span.record("gen_ai.usage.input_tokens", prompt_tokens)
                     .record("gen_ai.usage.output_tokens", completion_tokens);
                 self.prompt_tokens.inc_by(*prompt_tokens as u64);
+                self.generation_tokens.inc_by(completion_tokens.saturating_sub(self.tokens) as u64);
                 self.whole.observe(now.duration_since(self.begun).as_secs_f64());
                 self.end = finish.as_str();
             }
             StreamEvent::Failed(_) => self.end = "failed",
         }
+    }
+
+    /// Something of the answer is there. Answers when something was before; the first time is observed.
+    fn came(&mut self, now: Instant) -> Option<Instant> {
+        let last = self.last.replace(now);
+        if last.is_none() {
+            tracing::info!(target: TRACE, "first token");
+            self.first_token.observe(now.duration_since(self.begun).as_secs_f64());
+        }
+        last
     }
 
     /// Whether the engine has said how the answer ended.
@@ -172,7 +185,7 @@ impl Drop for Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hone_domain::{FinishReason, TokenEvent};
+    use hone_domain::{FinishReason, TokenEvent, ToolCallDelta};
     use std::time::Duration;
 
     #[test]
@@ -186,6 +199,12 @@ mod tests {
         let done = StreamEvent::Done { finish: FinishReason::Length, prompt_tokens: 7, completion_tokens: 2 };
         watch.saw(&done, begun + Duration::from_millis(44));
         drop(watch);
+        let mut calling = meters.watch(&policy, begun);
+        let call = ToolCallDelta { index: 0, id: None, name: None, arguments: String::new() };
+        calling.saw(&StreamEvent::ToolCall(call), begun + Duration::from_millis(45));
+        let done = StreamEvent::Done { finish: FinishReason::ToolCalls, prompt_tokens: 0, completion_tokens: 9 };
+        calling.saw(&done, begun + Duration::from_millis(46));
+        drop(calling);
         drop(meters.watch(&policy, begun));
         meters.watch(&policy, begun).closed();
         let mut registry = Registry::with_prefix("hone");
@@ -194,12 +213,13 @@ mod tests {
         prometheus_client::encoding::text::encode(&mut text, &registry).expect("encodes");
         for line in [
             "hone_time_to_first_token_seconds_bucket{le=\"0.025\",model_name=\"pol_1\"} 0",
-            "hone_time_to_first_token_seconds_bucket{le=\"0.05\",model_name=\"pol_1\"} 1",
+            "hone_time_to_first_token_seconds_bucket{le=\"0.05\",model_name=\"pol_1\"} 2",
             "hone_inter_token_latency_seconds_bucket{le=\"0.005\",model_name=\"pol_1\"} 1",
-            "hone_e2e_request_latency_seconds_count{model_name=\"pol_1\"} 1",
+            "hone_e2e_request_latency_seconds_count{model_name=\"pol_1\"} 2",
             "hone_prompt_tokens_total{model_name=\"pol_1\"} 7",
-            "hone_generation_tokens_total{model_name=\"pol_1\"} 2",
+            "hone_generation_tokens_total{model_name=\"pol_1\"} 11",
             "hone_request_success_total{model_name=\"pol_1\",finished_reason=\"length\"} 1",
+            "hone_request_success_total{model_name=\"pol_1\",finished_reason=\"tool_calls\"} 1",
             "hone_request_success_total{model_name=\"pol_1\",finished_reason=\"cancelled\"} 1",
             "hone_request_success_total{model_name=\"pol_1\",finished_reason=\"failed\"} 1",
         ] {

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 /// How a model writes a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CallForm {
-    /// `<tool_call>{"name": ..., "arguments": {...}}</tool_call>`, anywhere in an answer: Hermes, Qwen 2.5 and 3, SmolLM3.
+    /// `<tool_call>{"name": ..., "arguments": {...}}</tool_call>`, anywhere in an answer: Hermes, Qwen 2.5 and 3.
     Tagged,
     /// `{"name": ..., "parameters": {...}}` as the whole answer: Llama 3.1 and 3.2.
     Bare,
@@ -19,9 +19,15 @@ const OPEN: &str = "<tool_call>";
 const CLOSE: &str = "</tool_call>";
 
 impl CallForm {
-    /// The form that a template which takes functions teaches; `None` where it is another one.
+    /// The form that a template which takes functions teaches; `None` where it is another one, such as the XML between the tags of Qwen 3.5.
     pub(crate) fn of_template(source: &str) -> Option<Self> {
-        if source.contains(OPEN) { Some(Self::Tagged) } else { source.contains("\"parameters\"").then_some(Self::Bare) }
+        // In a template's own strings quotes may be escaped.
+        let source = source.replace("\\\"", "\"");
+        if source.contains(OPEN) && source.contains("\"arguments\"") {
+            Some(Self::Tagged)
+        } else {
+            source.contains("{\"name\": function name, \"parameters\":").then_some(Self::Bare)
+        }
     }
 
     /// Whether a text marks a call.
@@ -282,6 +288,17 @@ mod tests {
         assert_eq!(shown[0]["tool_calls"][0]["function"]["arguments"].to_string(), "{\"b\":1,\"a\":2}");
         assert_eq!(shown[0]["tool_calls"][1]["function"]["arguments"], "{\"b\"");
         assert_eq!(shown[1]["name"], "add");
+    }
+
+    #[test]
+    fn the_form_is_the_one_that_the_template_teaches() {
+        let form = CallForm::of_template;
+        let qwen = r#"<tool_call>\n{\"name\": <function-name>, \"arguments\": <args-json-object>}\n</tool_call>"#;
+        assert_eq!(form(qwen), Some(CallForm::Tagged));
+        let llama = r#"{"name": function name, "parameters": dictionary of argument name and its value}"#;
+        assert_eq!(form(llama), Some(CallForm::Bare));
+        assert_eq!(form("<tool_call>\n<function=example>\n<parameter=x>"), None);
+        assert_eq!(form("{{ tools | tojson }}"), None);
     }
 
     #[test]

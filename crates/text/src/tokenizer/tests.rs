@@ -102,7 +102,7 @@ fn what_a_person_types_never_becomes_a_special_token() {
 
 /// As Hermes models have it: functions first, calls and results as messages.
 const HERMES: &str = "{% if tools %}{{ tools | tojson }}{% endif %}{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] }}\
-{% for call in message.tool_calls %}{{ '<tool_call>' + (call.function | tojson) + '</tool_call>' }}{% endfor %}{{ '<|im_end|>' + '\n'}}{% endfor %}";
+{% for call in message.tool_calls %}{{ '<tool_call>{\"name\": \"f\", \"arguments\": ' + (call.function.arguments | tojson) + '}</tool_call>' }}{% endfor %}{{ '<|im_end|>' + '\n'}}{% endfor %}";
 
 #[test]
 fn functions_are_offered_through_the_template_and_stay_text_too() {
