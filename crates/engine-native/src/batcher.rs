@@ -226,17 +226,18 @@ impl Worker {
         }
     }
 
-    /// Draws the next token of these answers; keeps the prompts that were just finished.
+    /// Draws the next token of these answers; then, as copying takes a while, keeps the prompts that were just finished.
     fn draw(&mut self, answers: &[usize], logits: &[f32], vocab: usize) {
         let mut logits_of: Vec<Option<&[f32]>> = vec![None; self.running.len()];
         answers.iter().zip(logits.chunks_exact(vocab)).for_each(|(&i, logits)| logits_of[i] = Some(logits));
-        for (Running { job, session, last }, logits) in self.running.iter().zip(&logits_of) {
-            if let (None, Some(logits)) = (last, logits) {
+        let begun: Vec<bool> = self.running.iter().map(|running| running.last.is_some()).collect();
+        let rows = self.running.par_iter_mut().zip(&logits_of);
+        rows.for_each(|(running, logits)| logits.iter().for_each(|logits| running.draw(logits)));
+        for ((Running { job, session, .. }, logits), begun) in self.running.iter().zip(logits_of).zip(begun) {
+            if let (false, Some(logits)) = (begun, logits) {
                 self.prompts.keep(&job.weights, &job.prompt, session, logits);
             }
         }
-        let rows = self.running.par_iter_mut().zip(logits_of);
-        rows.for_each(|(running, logits)| logits.into_iter().for_each(|logits| running.draw(logits)));
     }
 }
 

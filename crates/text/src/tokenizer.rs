@@ -31,6 +31,8 @@ struct Inner {
     plain: Option<String>,
     /// Texts of the special tokens, longest first.
     special_texts: Vec<String>,
+    /// Counted once: the tokenizer copies its whole vocabulary for it, ten milliseconds of a model with 49,000 tokens.
+    vocab_size: usize,
     bos: Option<u32>,
     pad: Option<u32>,
     /// What stands before a text without a context.
@@ -93,11 +95,23 @@ impl ChatTokenizer {
         special_texts.sort_by_key(|text| std::cmp::Reverse(text.len()));
         let mut literal = tokenizer.clone();
         literal.set_encode_special_tokens(true);
-        let grammars = OnceLock::new();
+        let (vocab_size, grammars) = (tokenizer.get_vocab_size(true), OnceLock::new());
         // A tag that is a special token never shows in an answer's text.
         let calls = template.calls().filter(|form| !special_texts.iter().any(|text| form.is_tag(text)));
-        let inner =
-            Inner { tokenizer, literal, template, calls, plain, special_texts, bos, pad, opening, eos, grammars };
+        let inner = Inner {
+            tokenizer,
+            literal,
+            template,
+            calls,
+            plain,
+            special_texts,
+            vocab_size,
+            bos,
+            pad,
+            opening,
+            eos,
+            grammars,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -237,7 +251,7 @@ impl ChatTokenizer {
     /// Number of tokens, special ones included. A model's embedding may have more rows.
     #[must_use]
     pub fn vocab_size(&self) -> usize {
-        self.inner.tokenizer.get_vocab_size(true)
+        self.inner.vocab_size
     }
 
     /// A decoder for one answer that comes token by token.
