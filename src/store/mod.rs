@@ -267,6 +267,9 @@ fn connect(path: &Path, read_only: bool) -> Result<Connection, StoreError> {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         // NORMAL may lose acknowledged commits on power loss.
         connection.pragma_update(None, "synchronous", "FULL")?;
+        // Carrying the log over into the database makes one write wait a millisecond or two: one answer in 600 of those that are logged, where
+        // SQLite's own 1,000 pages make it one in 144, just what 99 of 100 see. The log takes 16 MB.
+        connection.pragma_update(None, "wal_autocheckpoint", 4000)?;
         connection.pragma_update(None, "foreign_keys", true)?;
         // What is deleted is overwritten, so that erasing a person erases them.
         connection.pragma_update(None, "secure_delete", true)?;
