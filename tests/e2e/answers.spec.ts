@@ -1,5 +1,6 @@
 // What a model may write: code, maths, tables, and everything that an attacker would have it write.
 import { expect, say, signIn, test } from './hone';
+import { checkAll } from './looks';
 
 test.beforeEach(async ({ page, hone, person }) => signIn(page, hone, await person('user')));
 
@@ -86,6 +87,7 @@ test("an answer's markup is harmless", async ({ page }) => {
   expect(await page.evaluate(() => 'hacked' in window)).toBe(false);
   expect(outside).toEqual([]);
   await expect(page.getByLabel('Message', { exact: true })).toBeVisible();
+  await checkAll(page, 'hostile');
 });
 
 test('a huge table, a huge word, a deep nest and an unclosed fence stay within the page', async ({ page }) => {

@@ -13,8 +13,10 @@ export function typeset(tex: string, display: boolean): HTMLElement | null {
   if (!found) {
     found = document.createElement('span');
     try {
-      // Nothing in a formula may load, link or grow without bounds.
-      katex.render(tex, found, { displayMode: display, output: 'html', throwOnError: true, trust: false, strict: 'ignore', maxExpand: 200, maxSize: 20 });
+      // Nothing in a formula may load, link or grow without bounds. A command that would is shown by its name; KaTeX's own red can't be read
+      // on a dark page.
+      const shown = { displayMode: display, output: 'html', strict: 'ignore', errorColor: 'var(--bad)' } as const;
+      katex.render(tex, found, { ...shown, throwOnError: true, trust: false, maxExpand: 200, maxSize: 20 });
     } catch {
       return null;
     }
