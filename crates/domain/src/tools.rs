@@ -1,8 +1,8 @@
 //! Functions that a model may call: offered with a prompt, called in an answer, answered for in the next prompt. In OpenAI's shapes, which
 //! servers and chat templates read alike.
 
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::{Value, json};
 
 /// A call of a function, as the model wants it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -60,24 +60,19 @@ pub enum ToolChoice {
     None,
     /// At least one.
     Required,
-    /// This one.
-    #[serde(untagged)]
-    Function(NamedFunction),
+    /// The one of this name.
+    #[serde(untagged, serialize_with = "named")]
+    Function(String),
 }
 
-/// A function by its name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(tag = "type", rename = "function")]
-pub struct NamedFunction {
-    /// Which.
-    pub function: FunctionName,
+fn named<S: Serializer>(name: &str, to: S) -> Result<S::Ok, S::Error> {
+    json!({"type": "function", "function": {"name": name}}).serialize(to)
 }
 
-/// The name of a function.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct FunctionName {
-    /// The name.
-    pub name: String,
+/// The name in a function that is offered, or in a choice of one.
+#[must_use]
+pub fn function_name(tool: &Value) -> Option<&str> {
+    tool["function"]["name"].as_str()
 }
 
 /// A piece of a call, as it is written.
@@ -123,7 +118,6 @@ pub struct ToolUse {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn the_shapes_are_openais() {
@@ -131,7 +125,7 @@ mod tests {
         let shape = json!({"type": "function", "id": "a", "function": {"name": "f", "arguments": "{}"}});
         assert_eq!(serde_json::to_value(&call).expect("serialises"), shape);
         assert_eq!(serde_json::from_value::<ToolCall>(shape).expect("reads"), call);
-        let named = ToolChoice::Function(NamedFunction { function: FunctionName { name: "f".into() } });
+        let named = ToolChoice::Function("f".into());
         for (choice, shape) in
             [(ToolChoice::Required, json!("required")), (named, json!({"type": "function", "function": {"name": "f"}}))]
         {

@@ -2,7 +2,7 @@
 //! text comes, and the grammar of an answer that must call one. May use: serde_json. Knows nothing of tokens.
 
 use crate::constraint::schema;
-use hone_domain::tools::FunctionCall;
+use hone_domain::tools::{FunctionCall, function_name};
 use hone_domain::{AnswerFormat, Message, ToolCall, ToolCallDelta, ToolChoice, Tools};
 use serde_json::{Map, Value, json};
 
@@ -58,7 +58,7 @@ impl CallForm {
     /// be any text. Arguments follow the function's schema to the letter.
     pub(crate) fn grammar(self, tools: &Tools, format: Option<&AnswerFormat>) -> Option<String> {
         let chosen = |tool: &&Value| match &tools.choice {
-            Some(ToolChoice::Function(named)) => name(tool) == Some(&named.function.name),
+            Some(ToolChoice::Function(chosen)) => function_name(tool) == Some(chosen),
             _ => true,
         };
         let must = matches!(tools.choice, Some(ToolChoice::Required | ToolChoice::Function(_)));
@@ -87,7 +87,7 @@ impl CallForm {
             Value::Null => json!({"type": "object"}),
             parameters => parameters.clone(),
         };
-        let before = format!("{{\"name\": {}, \"{}\": ", json!(name(tool)), self.arguments());
+        let before = format!("{{\"name\": {}, \"{}\": ", json!(function_name(tool)), self.arguments());
         format!("{} %json {} \"}}\"", quoted(&before), schema(&AnswerFormat::JsonSchema(parameters)))
     }
 }
@@ -95,10 +95,6 @@ impl CallForm {
 /// A text as grammars write it.
 fn quoted(text: &str) -> String {
     json!(text).to_string()
-}
-
-fn name(tool: &Value) -> Option<&str> {
-    tool["function"]["name"].as_str()
 }
 
 /// A message as templates want it: the arguments of calls as JSON, and with a result the function's name.
@@ -137,7 +133,7 @@ pub(crate) struct Calls {
 
 impl Calls {
     pub(crate) fn new(form: CallForm, tools: &Tools) -> Self {
-        let names = tools.offered.iter().filter_map(name).map(str::to_owned).collect();
+        let names = tools.offered.iter().filter_map(function_name).map(str::to_owned).collect();
         Self { form, names, held: String::new(), is_text: false, begun: 0 }
     }
 

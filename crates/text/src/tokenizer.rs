@@ -25,8 +25,6 @@ struct Inner {
     /// The same, taking the text of a special token as plain text: what a person typed never becomes one.
     literal: Tokenizer,
     template: ChatTemplate,
-    /// How it wants calls of functions.
-    calls: Option<CallForm>,
     /// The plain template, if the folder brings none.
     plain: Option<String>,
     /// Texts of the special tokens, longest first.
@@ -96,22 +94,8 @@ impl ChatTokenizer {
         let mut literal = tokenizer.clone();
         literal.set_encode_special_tokens(true);
         let (vocab_size, grammars) = (tokenizer.get_vocab_size(true), OnceLock::new());
-        // A tag that is a special token never shows in an answer's text.
-        let calls = template.calls().filter(|form| !special_texts.iter().any(|text| form.is_tag(text)));
-        let inner = Inner {
-            tokenizer,
-            literal,
-            template,
-            calls,
-            plain,
-            special_texts,
-            vocab_size,
-            bos,
-            pad,
-            opening,
-            eos,
-            grammars,
-        };
+        let inner =
+            Inner { tokenizer, literal, template, plain, special_texts, vocab_size, bos, pad, opening, eos, grammars };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -147,7 +131,9 @@ impl ChatTokenizer {
 
     /// How the model writes calls of functions, where it may be offered any.
     pub(crate) fn calls(&self) -> Option<CallForm> {
-        self.inner.calls
+        // A tag that is a special token never shows in an answer's text.
+        let shows = |form: &CallForm| !self.inner.special_texts.iter().any(|text| form.is_tag(text));
+        self.inner.template.calls().filter(shows)
     }
 
     /// A rendered prompt in which special tokens' texts are marked that the template didn't set.

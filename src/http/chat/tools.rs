@@ -1,7 +1,7 @@
 //! Functions that a model may call, as clients offer them and as answers call them: OpenAI's shapes.
 
 use crate::http::error::ApiError;
-use hone_domain::tools::{FunctionName, NamedFunction};
+use hone_domain::tools::function_name;
 use hone_domain::{ToolCall, ToolCallDelta, ToolChoice, Tools};
 use serde::Serialize;
 use serde_json::Value;
@@ -107,7 +107,7 @@ pub(super) fn tools(
         ));
     }
     for (i, tool) in offered.iter().enumerate() {
-        let named = name(tool).is_some_and(|name| !name.is_empty());
+        let named = function_name(tool).is_some_and(|name| !name.is_empty());
         let parameters = &tool["function"]["parameters"];
         if tool["type"] != "function" || !named || !(parameters.is_null() || parameters.is_object()) {
             let form =
@@ -119,18 +119,14 @@ pub(super) fn tools(
     Ok(Tools { offered, choice, parallel })
 }
 
-fn name(tool: &Value) -> Option<&str> {
-    tool["function"]["name"].as_str()
-}
-
 fn tool_choice(choice: &Value, offered: &[Value]) -> Result<ToolChoice, ApiError> {
     let wrong = |message: &str| Err(ApiError::value("tool_choice", message));
     let chosen = match choice.as_str() {
         Some("auto") => return Ok(ToolChoice::Auto),
         Some("none") => return Ok(ToolChoice::None),
         Some("required") => ToolChoice::Required,
-        _ => match name(choice).filter(|_| choice["type"] == "function") {
-            Some(name) => ToolChoice::Function(NamedFunction { function: FunctionName { name: name.to_owned() } }),
+        _ => match function_name(choice).filter(|_| choice["type"] == "function") {
+            Some(name) => ToolChoice::Function(name.to_owned()),
             None => {
                 return wrong(
                     "`tool_choice` must be \"auto\", \"none\", \"required\" or {\"type\": \"function\", \"function\": {\"name\"}}",
@@ -139,7 +135,7 @@ fn tool_choice(choice: &Value, offered: &[Value]) -> Result<ToolChoice, ApiError
         },
     };
     match &chosen {
-        ToolChoice::Function(named) if !offered.iter().any(|tool| name(tool) == Some(&named.function.name)) => {
+        ToolChoice::Function(name) if !offered.iter().any(|tool| function_name(tool) == Some(name)) => {
             wrong("`tool_choice` names a function that `tools` doesn't hold")
         }
         _ if offered.is_empty() => wrong("`tool_choice` asks for a call, and `tools` offers no function"),
